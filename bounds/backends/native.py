@@ -1,0 +1,130 @@
+"""Our own bound propagation: intervals and backward linear bounds, many circuits at a time.
+
+The model's half of a margin does not depend on the circuit: its bounds and its pulled-back forms are computed once a query and
+shared by all candidates. Of a circuit only what lies downstream of a gate is bounded, and of that only what a relaxation needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from bounds.backends.base import Backend, Bounder
+from bounds.domains import interval, linear
+from bounds.domains.refine import circuit_trace, model_trace
+from bounds.domains.trace import Trace
+from bounds.graph import Graph
+from bounds.ops.base import Elementwise
+from bounds.query import Bound, Query
+from bounds.region import Region
+
+__all__ = ["Native", "NativeBounder", "model_forms"]
+
+
+@dataclass(frozen=True, slots=True)
+class Native(Backend):
+    """Interval or backward linear bounds in `dtype` on `device`; `memory` bounds the working set in bytes.
+
+    Guarantees: enclosures in real arithmetic, rounding charged (float32 is as sound as float64, and looser). Cost of `linear`: for
+    each circuit one backward pass a layer, over the elements that intervals leave open; see `bounds.domains.refine`.
+    """
+
+    name: ClassVar[str] = "native"
+    method: Literal["interval", "linear"] = "linear"
+    dtype: torch.dtype = torch.float64
+    device: str = "cpu"
+    memory: int = 1 << 29
+
+    def open(self, query: Query) -> NativeBounder:
+        return NativeBounder(query.to(self.dtype, torch.device(self.device)), self)
+
+
+@dataclass(frozen=True, eq=False)
+class NativeBounder(Bounder):
+    """One query, with the model's bounds and forms kept."""
+
+    query: Query
+    options: Native
+
+    @cached_property
+    def model(self) -> Trace:
+        """Bounds of every tensor of the model."""
+        return model_trace(self.query.graph, self.query.region, self.options.memory, self.options.method == "linear")
+
+    @cached_property
+    def _model_interval(self) -> Tensor:
+        """Lower bounds of the model's half of each form, by intervals. Shape: `(1, forms)`."""
+        return interval.least(self.query.margins.model, self.model.value[self.query.graph.output])
+
+    @cached_property
+    def _model_form(self) -> linear.Form:
+        """The model's half of each form, over the input. Shape: one circuit, all forms."""
+        return _pull_output(self.model, self.query.margins.model)
+
+    @cached_property
+    def _circuit_form(self) -> linear.Form:
+        """The circuit's half, pulled back as far as all circuits share it."""
+        gated = {gate.tensor for gate in self.query.gates.gates}
+        form = linear.start(self.query.graph.output, self.query.margins.circuit.unsqueeze(0))
+        return linear.pull_back(self.model, form, stop=lambda n: isinstance(n.op, Elementwise) or n.name in gated)
+
+    def bound(self, masks: Tensor) -> Bound:
+        masks = masks.to(self.query.graph.device)
+        parts = [self._bound(part) for part in masks.split(self._together)]
+        forms = torch.cat(parts).double().cpu()
+        return Bound.of(self.query.margins.to(torch.float64, torch.device("cpu")), forms)
+
+    @cached_property
+    def _together(self) -> int:
+        """How many circuits' interval bounds fit in memory at once."""
+        size = sum(int(torch.Size(node.shape).numel()) for node in self.query.graph.nodes)
+        return max(1, self.options.memory // (8 * size * torch.finfo(self.query.graph.dtype).bits // 8))
+
+    def _bound(self, masks: Tensor) -> Tensor:
+        """Lower bounds of the forms, offsets included. Shape: `(circuits, forms)`."""
+        query, refine = self.query, self.options.method == "linear"
+        trace = circuit_trace(self.model, query.gates, masks, self.options.memory, refine)
+        best = interval.least(query.margins.circuit, trace.value[query.graph.output]) + self._model_interval
+        if refine:
+            best = torch.maximum(best, self._linear(trace, len(masks)))
+        offset = query.margins.offset
+        error = 4 * torch.finfo(best.dtype).eps * (best.abs() + self._model_interval.abs() + offset.abs())
+        return best + offset - error
+
+    def _linear(self, trace: Trace, circuits: int) -> Tensor:
+        graph = self.query.graph
+        rows = self.query.margins.circuit.shape[0]
+        widest = max(int(torch.Size(node.shape).numel()) for node in graph.nodes)
+        together = max(1, self.options.memory // (5 * rows * widest * torch.finfo(graph.dtype).bits // 8))
+        every = torch.arange(circuits, device=graph.device)
+        found: list[Tensor] = []
+        for which in every.split(together):
+            index = torch.arange(rows, device=graph.device).expand(len(which), rows)
+            form = self._circuit_form.pick(index, torch.ones_like(index, dtype=graph.dtype))
+            found.append(linear.concretize(trace, _joined(linear.pull_back(trace, form, which), self._model_form, graph)))
+        return torch.cat(found)
+
+
+def model_forms(graph: Graph, region: Region, coefficients: Tensor, memory: int = 1 << 29) -> Tensor:
+    """Lower bounds of linear forms of the model's own output over a region. Shapes: `(forms, *output_shape)` to `(forms,)`."""
+    trace = model_trace(graph, region, memory)
+    found = linear.concretize(trace, _pull_output(trace, coefficients))[0]
+    return torch.maximum(found, interval.least(coefficients, trace.value[graph.output])[0])
+
+
+def _pull_output(trace: Trace, coefficients: Tensor) -> linear.Form:
+    return linear.pull_back(trace, linear.start(trace.graph.output, coefficients.unsqueeze(0)))
+
+
+def _joined(one: linear.Form, other: linear.Form, graph: Graph) -> linear.Form:
+    """The sum of two forms over the input; the second is shared by all circuits."""
+    pending = dict(one.pending)
+    for name, a in other.pending.items():
+        pending[name] = pending[name] + a if name in pending else a.expand(len(one.constant), *a.shape[1:])
+    constant = one.constant + other.constant
+    error = one.error + other.error + 2 * torch.finfo(graph.dtype).eps * constant.abs()
+    return linear.Form(pending, constant, error)

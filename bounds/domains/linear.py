@@ -1,0 +1,143 @@
+"""Backward linear bounds: pull linear forms of a tensor back to the input, one operator at a time.
+
+Sign convention, stated once: a form is bounded from *below*. `form >= a.x + constant` on the whole region, for every patch value.
+An upper bound of `y` is the negative of a lower bound of `-y`.
+
+Rounding. The coefficients `a` computed at each step are floats; whatever they are, treat them as exact and charge the step for the
+difference it makes: an adjoint of `n` products is off by at most `gamma(n) |L|^T |a|`, which moves the form by at most
+`gamma(n) |a| . (|L| |x|)`, where `|x|` is bounded by the intervals. So each step costs one more product of `|a|` with a vector that
+does not depend on the rows (`Trace.rounding`), and the sum of these charges is subtracted from the constant.
+
+Source: Zhang et al. 2018 (CROWN), arXiv:1811.00866; Xu et al. 2020, arXiv:2002.12920; the rounding argument is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.domains.trace import Trace
+from bounds.graph import Node
+from bounds.ops.base import Affine, Elementwise
+from bounds.rounding import down, gamma
+
+__all__ = ["Form", "concretize", "pull_back", "start"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """Rows of linear forms over named tensors: `sum_t a_t . t + constant`, less the rounding charged so far.
+
+    Shapes: each of `pending` `(circuits, rows, *shape)`; `constant`, `error` `(circuits, rows)`. Tensors are meant as their readers
+    see them, after their gate; those in `ungated` as computed, before it.
+    """
+
+    pending: Mapping[str, Tensor]
+    constant: Tensor
+    error: Tensor
+    ungated: frozenset[str] = frozenset()
+
+    def pick(self, rows: Tensor, sign: Tensor) -> Form:
+        """Rows by number, negated where `sign` is -1, from a form that all circuits share. Shapes: `(circuits, rows)` both.
+        Only before any relaxation: a lower bound negated is none, while the charge for rounding affine steps is symmetric."""
+        pending: dict[str, Tensor] = {}
+        for name, a in self.pending.items():
+            taken = a[0].index_select(0, rows.flatten()).reshape(*rows.shape, *a.shape[2:])
+            pending[name] = taken * sign.reshape(*rows.shape, *[1] * (a.dim() - 2))
+        return Form(pending, self.constant[0][rows] * sign, self.error[0][rows], self.ungated)
+
+
+def start(name: str, coefficients: Tensor) -> Form:
+    """Forms of one tensor. Shape: `(circuits, rows, *shape)`."""
+    zero = coefficients.new_zeros(coefficients.shape[:2])
+    return Form({name: coefficients}, zero, zero, frozenset({name}))
+
+
+def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Callable[[Node], bool] | None = None) -> Form:
+    """Rewrite a form over earlier tensors until only the input, and tensors of nodes at which `stop` says so, are left.
+
+    `which` names the circuits of the trace that the form's leading axis stands for (default: all, in order). Guarantees: the result
+    is a lower bound of the form. Cost: one adjoint of each operator upstream, for `circuits * rows` rows.
+    """
+    graph = trace.graph
+    pending = dict(form.pending)
+    fresh = form.ungated
+    constant, error = form.constant.clone(), form.error.clone()
+    for node in reversed(graph.nodes):
+        name = node.name
+        if name not in pending or (stop is not None and name not in fresh and stop(node)):
+            continue
+        a = pending.pop(name)
+        rows = a.shape[:2]
+        if name in trace.kept and name not in fresh:
+            a = _through_gate(trace, name, a, which, constant, error)
+        flat = a.flatten(2)
+        error += _dot(flat.abs(), trace.rounding(node)[None])
+        op = node.op
+        if isinstance(op, Elementwise):
+            parts = (_relax(trace, node, a, which, constant),)
+        else:
+            assert isinstance(op, Affine)
+            offset = op.offset()
+            if offset is not None:
+                constant += _dot(flat, offset.expand(node.shape).reshape(1, -1))
+            parts = tuple(part.reshape(*rows, *part.shape[1:]) for part in op.adjoint(a.flatten(0, 1)))
+        for source, part in zip(node.inputs, parts, strict=False):
+            if source not in pending:
+                pending[source] = part
+                continue
+            total = pending[source] + part
+            size = trace.read[source].magnitude.amax(0, keepdim=True).flatten(1)
+            error += _dot(total.flatten(2).abs(), gamma(1, total.dtype) * size)
+            pending[source] = total
+        error += gamma(1, a.dtype) * constant.abs()
+    return Form(pending, constant, error + trace.floor, fresh & set(pending))
+
+
+def concretize(trace: Trace, form: Form) -> Tensor:
+    """The least value of forms over the region. Shape: `(circuits, rows)`. Not finite where no bound exists: minus infinity."""
+    constant = down(down(form.constant) - form.error * (1 + 1e-3))
+    if trace.graph.input in form.pending:
+        a = form.pending[trace.graph.input]
+        constant = down(constant + trace.region.minimum(a.flatten(0, 1)).reshape(constant.shape))
+    return torch.where(constant.isnan() | (constant == torch.inf), torch.full_like(constant, -torch.inf), constant)
+
+
+def _dot(a: Tensor, v: Tensor) -> Tensor:
+    """Rows times one vector a circuit. Shapes: `(circuits, rows, n)`, `(circuits or 1, n)` to `(circuits, rows)`."""
+    return a @ v[0] if len(v) == 1 else torch.bmm(a, v.unsqueeze(2)).squeeze(2)
+
+
+def _select(x: Tensor, which: Tensor | None) -> Tensor:
+    """Rows of the trace's batch axis that a form stands for; shared ones stay shared."""
+    return x if which is None or len(x) == 1 else x.index_select(0, which)
+
+
+def _through_gate(trace: Trace, name: str, a: Tensor, which: Tensor | None, constant: Tensor, error: Tensor) -> Tensor:
+    """Split a form at a gate: kept elements go on, ablated ones take the worst of their patch values here and now."""
+    kept = _select(trace.kept[name], which)
+    patch = trace.patch[name]
+    center, radius = patch.center.flatten(), patch.radius.flatten()
+    cut = ~kept.flatten(1)
+    flat = a.flatten(2)
+    if bool((center != 0).any()):
+        constant += _dot(flat, cut * center)
+    charge = radius + gamma(2 * len(center), a.dtype) * (center.abs() + radius)
+    if bool((charge != 0).any()):
+        spread = _dot(flat.abs(), cut * charge)
+        constant -= spread
+        error += gamma(len(center), a.dtype) * spread
+    return a * kept.unsqueeze(1)
+
+
+def _relax(trace: Trace, node: Node, a: Tensor, which: Tensor | None, constant: Tensor) -> Tensor:
+    """Replace an elementwise function by its lower line under positive coefficients and its upper line under negative ones."""
+    lines = trace.lines(node)
+    al, au = (_select(x, which).unsqueeze(1) for x in (lines.al, lines.au))
+    for intercept, part in ((lines.bl, a.clamp_min), (lines.bu, a.clamp_max)):
+        if bool((intercept != 0).any()):
+            constant += _dot(part(0).flatten(2), _select(intercept, which).flatten(1))
+    return a * torch.where(a > 0, al, au)

@@ -1,0 +1,85 @@
+"""What is known of every tensor of a graph, for a batch of circuits over one region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from bounds.gates import Gates
+from bounds.graph import Graph, Node
+from bounds.ops.base import Affine, Elementwise, Lines
+from bounds.region import Box, Region
+from bounds.rounding import gamma, tiny
+
+__all__ = ["Trace"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Enclosures of every tensor, filled in graph order.
+
+    `value` holds what a node computes, `read` what its readers see (after its gate), each with a batch axis of the number of
+    circuits, or 1 where all share it. `kept` says for each gated tensor which elements a circuit keeps. Without gates it is the
+    model's own trace, batch 1.
+    """
+
+    graph: Graph
+    region: Region
+    gates: Gates | None = None
+    kept: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    value: dict[str, Box] = field(default_factory=dict[str, Box])
+    read: dict[str, Box] = field(default_factory=dict[str, Box])
+    _lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
+    _rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @cached_property
+    def batch(self) -> int:
+        """How many circuits."""
+        return max((len(kept) for kept in self.kept.values()), default=1)
+
+    @cached_property
+    def patch(self) -> Mapping[str, Box]:
+        """Patch values of each gated tensor, flat: centre and radius are what the linear domain needs."""
+        return {} if self.gates is None else {gate.tensor: gate.patch for gate in self.gates.gates}
+
+    def lines(self, node: Node) -> Lines:
+        """The envelope of an elementwise node on the box of its argument. Computed once."""
+        if node.name not in self._lines:
+            assert isinstance(node.op, Elementwise)
+            box = self.read[node.inputs[0]]
+            self._lines[node.name] = node.op.envelope(box.lower, box.upper)
+        return self._lines[node.name]
+
+    def rounding(self, node: Node) -> Tensor:
+        """Error weights of one backward step: rounding moves a form `a.y` by at most `|a| . rounding`, over all circuits.
+
+        Shape: flat, the size of the node's tensor. For an affine node the products of the adjoint and of the offset, for an
+        elementwise one those with its lines; see `bounds.domains.linear`.
+        """
+        if node.name not in self._rounding:
+            op, dtype = node.op, self.graph.dtype
+            size = max(1, int(torch.tensor(node.shape).prod())) if node.shape else 1
+            inputs = [self.read[name].magnitude.amax(0, keepdim=True) for name in node.inputs]
+            if isinstance(op, Affine):
+                weight = gamma(op.terms, dtype) * op.magnitude(*inputs)
+                offset = op.offset()
+                if offset is not None:
+                    weight = weight + gamma(size, dtype) * offset.abs()
+            else:
+                lines = self.lines(node)
+                slope = torch.maximum(lines.al.abs(), lines.au.abs()).amax(0, keepdim=True)
+                intercept = torch.maximum(lines.bl.abs(), lines.bu.abs()).amax(0, keepdim=True)
+                weight = gamma(1, dtype) * slope * inputs[0] + gamma(size, dtype) * intercept
+            self._rounding[node.name] = weight.expand(1, *node.shape).flatten()
+        return self._rounding[node.name]
+
+    @cached_property
+    def floor(self) -> float:
+        """What underflow can add to one whole backward pass."""
+        largest = max((float(box.magnitude.max()) for box in self.read.values() if box.lower.numel()), default=1.0)
+        count = sum(int(box.lower[0].numel()) for box in self.read.values())
+        return tiny(count, self.graph.dtype) * max(1.0, largest)

@@ -1,0 +1,54 @@
+"""Where a graph's tensors may be replaced, component by component, by values from a box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.region import Box
+
+__all__ = ["Gate", "Gates"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """One tensor whose readers see, for each ablated component, a patched value instead.
+
+    Shapes: `group` (long) and the ends of `patch` have the tensor's shape; `group` holds the component of each element, numbered
+    0..size-1. A patched element takes any value of its interval in `patch`, each on its own.
+    """
+
+    tensor: str
+    group: Tensor
+    size: int
+    patch: Box
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> Gate:
+        return Gate(self.tensor, self.group.to(device), self.size, self.patch.to(dtype, device))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gates:
+    """All gates of a query, in graph order. A mask row lists their components one gate after the other, True for kept."""
+
+    gates: tuple[Gate, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of components in all."""
+        return sum(gate.size for gate in self.gates)
+
+    @property
+    def by_tensor(self) -> Mapping[str, Gate]:
+        return {gate.tensor: gate for gate in self.gates}
+
+    def expand(self, masks: Tensor) -> dict[str, Tensor]:
+        """Spread component masks over elements. Shapes: `(batch, size)` bool to `(batch, *shape)` bool for each gated tensor."""
+        parts = torch.split(masks, [gate.size for gate in self.gates], dim=1)
+        return {gate.tensor: part[:, gate.group] for gate, part in zip(self.gates, parts, strict=True)}
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> Gates:
+        return Gates(tuple(gate.to(dtype, device) for gate in self.gates))

@@ -1,0 +1,93 @@
+"""The record of a circuit: which components of which sites of which model are kept."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self, TypeAlias, cast
+
+from pydantic import AfterValidator, Field, JsonValue, PlainValidator, PrivateAttr, ValidationInfo, WithJsonSchema, model_validator
+
+from specs.errors import nearest
+from specs.record import Origin, Record, Site, joined, numbered, problem, shown
+
+__all__ = ["CIRCUIT_FORMAT", "Circuit", "Granularity", "Kept", "ModelFile", "Scope"]
+
+CIRCUIT_FORMAT = "certify.circuit/1"
+
+Granularity: TypeAlias = Literal["neuron", "channel", "head", "feature", "edge"]
+Scope: TypeAlias = dict[Site, Granularity]
+
+_CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def _path(value: str, info: ValidationInfo) -> str:
+    return value if _CODE.fullmatch(value) else joined(value, info)
+
+
+class ModelFile(Record):
+    """Where the model is: a file, or code as `package.module:callable`.
+
+    A relative path counts from the directory of the file that names it; once read, `path` is what the working directory reaches.
+    """
+
+    path: Annotated[str, Field(min_length=1), AfterValidator(_path)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+
+    @property
+    def is_code(self) -> bool:
+        """Whether `path` names a Python callable, which only runs with `--allow-code`."""
+        return _CODE.fullmatch(self.path) is not None
+
+
+def _kept(value: object) -> tuple[int, ...] | Literal["all", "none"]:
+    if value == "all" or value == "none":
+        return cast("Literal['all', 'none']", value)
+    if not isinstance(value, list | tuple | range):
+        raise problem(shown(value), 'a list of component indices, "all" or "none"')
+    return numbered(cast("object", value), what="component", repeats=False)
+
+
+Kept: TypeAlias = Annotated[
+    tuple[int, ...] | Literal["all", "none"],
+    PlainValidator(_kept),
+    WithJsonSchema(
+        {"anyOf": [{"enum": ["all", "none"]}, {"type": "array", "items": {"type": "integer", "minimum": 0}, "uniqueItems": True}]}
+    ),
+]
+
+
+class Circuit(Record):
+    """`circuit.json`: the components in scope that are kept; all others in scope are ablated, everything out of scope is kept.
+
+    Guarantees: `scope` and `kept` name the same sites; indices are integers, 0 or more, each once. Whether the model has such
+    sites and components is checked where both are known.
+    """
+
+    format: Literal["certify.circuit/1"]
+    model: ModelFile
+    scope: Scope
+    kept: dict[Site, Kept]
+    provenance: dict[str, JsonValue] | None = None
+
+    _file: str = PrivateAttr(default="circuit")
+
+    @property
+    def file(self) -> str:
+        """The file it was read from, as the user named it: what error messages start with."""
+        return self._file
+
+    def model_post_init(self, context: Any, /) -> None:
+        if isinstance(context, Origin):
+            self._file = context.file
+
+    @model_validator(mode="after")
+    def _same_sites(self) -> Self:
+        for site in self.scope:
+            if site not in self.kept:
+                said = f'add "{site}": "all", "none" or a list of indices'
+                raise problem(f"site {site!r} is in scope but not in kept", "an entry for every site in scope", said, "kept")
+        for site in self.kept:
+            if site not in self.scope:
+                near = nearest(site, self.scope) if self.scope else "add it to scope"
+                raise problem(f"site {site!r} is kept but not in scope", "only sites in scope", near, "kept", site)
+        return self

@@ -1,0 +1,234 @@
+"""JSON and YAML files read as what they are: untrusted text. Small documents of plain values, and an error that names the place."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from specs.errors import InputError
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "Value", "jsonpath", "read_bytes", "read_document"]
+
+MAX_BYTES = 64 * 2**20
+MAX_DEPTH = 100
+_MAX_INTEGER = 2**63
+
+Value: TypeAlias = "None | bool | int | float | str | list[Value] | dict[str, Value]"
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
+
+
+def jsonpath(parts: Iterable[str | int]) -> str:
+    """`$.kept.relu_1[3]`; a key that is no plain word is quoted: `$.kept['/fc/Relu']`."""
+    steps: list[str] = []
+    for part in parts:
+        if isinstance(part, int):
+            steps.append(f"[{part}]")
+        else:
+            steps.append(f".{part}" if _PLAIN_KEY.fullmatch(part) else f"[{part!r}]")
+    return "$" + "".join(steps)
+
+
+def read_bytes(file: str) -> bytes:
+    """The content of a file of at most `MAX_BYTES`. Raises: InputError: it cannot be read, or is larger."""
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InputError(file, "", "no such file", "a file that can be read", "check the path") from None
+    except IsADirectoryError:
+        raise InputError(file, "", "it is a directory", "a file", "name a file in it") from None
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(file, "", f"it cannot be read ({said})", "a file that can be read", "check path and permissions") from None
+    if len(content) > MAX_BYTES:
+        said = f"at most {MAX_BYTES // 2**20} MiB"
+        raise InputError(file, "", "the file is too large", said, "put large arrays into an .npz and name them with {file, array}")
+    return content
+
+
+def read_document(file: str) -> Value:
+    """The value that a JSON or YAML file states: JSON where the name ends in `.json`, YAML 1.2 otherwise (JSON is part of it).
+
+    Guarantees: keys are strings, each once; numbers are finite and integers fit 64 bits; at most `MAX_DEPTH` levels; no aliases,
+    no tags. Raises: InputError: any of it fails, the text is malformed (`line L column C`), or the file cannot be read.
+    """
+    content = read_bytes(file)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        where = f"line {line} column {error.start - content.rfind(b'\n', 0, error.start)}"
+        raise InputError(file, where, "bytes that are not UTF-8", "UTF-8 text", "save the file as UTF-8") from None
+    if not text.strip():
+        raise InputError(file, "", "the file is empty", "a JSON or YAML document", "")
+    suffix = Path(file).suffix.lower()
+    # A long JSON document is read as such whatever its name: the YAML reader takes a thousand times as long.
+    is_json = suffix == ".json" or (suffix not in (".yaml", ".yml") and text.lstrip().startswith("{"))
+    try:
+        value = _json(file, text) if is_json else _yaml(file, text)
+        _check(file, value)
+    except RecursionError:
+        raise _too_deep(file) from None
+    return cast("Value", value)
+
+
+def _too_deep(file: str, where: str = "") -> InputError:
+    return InputError(file, where, f"nested more than {MAX_DEPTH} levels deep", "a flat document", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Stands in a parsed JSON document where something was that JSON's parser lets pass; its place is known once the tree is."""
+
+    found: str
+    needed: str
+    key: str | None = None
+
+
+def _json(file: str, text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> object:
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    return _Refused(f"key {key!r} stands there twice", "each key once; delete one", key)
+                seen.add(key)
+        return entries
+
+    def constant(name: str) -> object:
+        return _Refused(name, "a finite number")
+
+    def integer(digits: str) -> object:
+        return int(digits) if len(digits) < 32 else _Refused(f"{digits[:16]}...", "an integer that fits 64 bits")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_int=integer)
+    except json.JSONDecodeError as error:
+        said = error.msg[:1].lower() + error.msg[1:]
+        raise InputError(file, f"line {error.lineno} column {error.colno}", f"malformed JSON ({said})", "a JSON document") from None
+
+
+def _check(file: str, value: object) -> None:
+    """Refuse what the parsers let pass, naming the place."""
+    todo: list[tuple[object, tuple[str | int, ...]]] = [(value, ())]
+    while todo:
+        entry, place = todo.pop()
+        if len(place) > MAX_DEPTH:
+            raise _too_deep(file, jsonpath(place[:3]))
+        if isinstance(entry, _Refused):
+            where = jsonpath(place if entry.key is None else (*place, entry.key))
+            raise InputError(file, where, entry.found, entry.needed)
+        if isinstance(entry, dict):
+            todo.extend((part, (*place, key)) for key, part in reversed(cast("dict[str, object]", entry).items()))
+        elif isinstance(entry, list):
+            parts = cast("list[object]", entry)
+            todo.extend((parts[i], (*place, i)) for i in range(len(parts) - 1, -1, -1))
+        elif isinstance(entry, float) and not math.isfinite(entry):
+            raise InputError(file, jsonpath(place), str(entry), "a finite number")
+        elif isinstance(entry, int) and abs(entry) >= _MAX_INTEGER:
+            raise InputError(file, jsonpath(place), f"{str(entry)[:16]}...", "an integer that fits 64 bits")
+
+
+def _yaml(file: str, text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    # Events, and a tree of our own: YAML's own composer follows aliases, builds tagged objects, and forgets the lines of keys.
+    events = cast("Iterator[Any]", YAML(typ="safe", pure=True).parse(text))
+    try:
+        return _Tree(file).read(events)
+    except MarkedYAMLError as error:
+        mark: Any = error.problem_mark or error.context_mark
+        said = " ".join(str(part) for part in (error.context, error.problem) if part)
+        where = _place(mark) if mark else ""
+        raise InputError(file, where, f"malformed YAML ({said})", "a YAML document", "check indentation, colons and quotes") from None
+    except YAMLError as error:
+        raise InputError(file, "", f"malformed YAML ({error})", "a YAML document") from None
+
+
+def _place(mark: Any) -> str:
+    return f"line {mark.line + 1} column {mark.column + 1}"
+
+
+class _Tree:
+    """Plain values from a stream of YAML events."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def read(self, events: Iterator[Any]) -> object:
+        result: object = None
+        documents = 0
+        for event in events:
+            name = type(event).__name__
+            if name == "DocumentStartEvent":
+                documents += 1
+                if documents > 1:
+                    raise self.error(event, "a second document", "one document in a file", "delete what follows `---`")
+                result = self.value(next(events), events, 0)
+        return result
+
+    def error(self, event: Any, found: str, needed: str, remedy: str = "") -> InputError:
+        return InputError(self.file, _place(event.start_mark), found, needed, remedy)
+
+    def value(self, event: Any, events: Iterator[Any], depth: int) -> object:
+        name = type(event).__name__
+        if name == "AliasEvent" or event.anchor is not None:
+            raise self.error(event, "an anchor or alias (& or *)", "a document without them", "write the value out")
+        tag = event.tag
+        if tag is not None and str(tag) != "!":
+            raise self.error(event, f"a tag ({tag})", "plain values", "delete the tag")
+        if depth > MAX_DEPTH:
+            raise _too_deep(self.file, _place(event.start_mark))
+        if name == "SequenceStartEvent":
+            entries: list[object] = []
+            while type(event := next(events)).__name__ != "SequenceEndEvent":
+                entries.append(self.value(event, events, depth + 1))
+            return entries
+        if name == "MappingStartEvent":
+            return self.mapping(events, depth)
+        return event.value if event.style or not event.implicit[0] else self.scalar(event)
+
+    def mapping(self, events: Iterator[Any], depth: int) -> dict[str, object]:
+        entries: dict[str, object] = {}
+        while type(event := next(events)).__name__ != "MappingEndEvent":
+            key = self.value(event, events, depth + 1)
+            if not isinstance(key, str):
+                said = f"write '{event.value}'" if type(event).__name__ == "ScalarEvent" else ""
+                raise self.error(event, "a key that is not a string", "strings as keys", said)
+            if key in entries:
+                raise self.error(event, f"key {key!r} stands there twice", "each key once", "delete one")
+            entries[key] = self.value(next(events), events, depth + 1)
+        return entries
+
+    def scalar(self, event: Any) -> object:
+        """A plain scalar by the core schema of YAML 1.2.2, section 10.3."""
+        text = cast("str", event.value)
+        if text in ("", "~", "null", "Null", "NULL"):
+            return None
+        if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
+            return text[0] in "tT"
+        if _INTEGER.fullmatch(text):
+            if len(text) > 32:
+                raise self.error(event, f"{text[:16]}...", "an integer that fits 64 bits")
+            return int(text)
+        if match := _OTHER_BASE.fullmatch(text):
+            return int(match[2], 8 if match[1] == "o" else 16)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        if _SPECIAL.fullmatch(text):
+            return float(text.lstrip("+-").strip(".")) * (-1 if text[0] == "-" else 1)
+        return text
+
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_OTHER_BASE = re.compile(r"0(?:(?=o[0-7]{1,24}$)(o)|(?=x[0-9a-fA-F]{1,24}$)(?:x))([0-9a-fA-F]+)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = re.compile(r"([-+]?\.(inf|Inf|INF))|\.(nan|NaN|NAN)")

@@ -1,0 +1,119 @@
+"""A model as the rest of the program sees it: our graph, the original in its own runtime, and the sites people may name."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bounds.gates import Gate, Gates
+from bounds.graph import Graph, Node
+from bounds.ops import Elementwise
+from bounds.ops.base import Shape
+from bounds.region import Box
+from specs.errors import InputError, nearest
+from specs.models.runtime import Runtime
+
+__all__ = ["Model", "Site", "load_model"]
+
+_TOLERANCE = 1e-4
+"""Largest difference between our graph and the model's own runtime, relative to the largest output seen."""
+
+_SAMPLES, _INTERVENED, _GATED = 8, 4, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A tensor whose elements may be replaced. `granularities` maps each way of cutting it into components to their number."""
+
+    name: str
+    shape: Shape
+    granularities: Mapping[str, int]
+    operator: str
+    after_activation: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """`graph` computes in float64 what `runtime` computes in the model's own precision.
+
+    `source` is the file or a description; `sha256` that of the file's bytes (of a module: of its state's names and bytes);
+    `dtype` the type of the model's input; `operators` the model's own name of the operator that computes a tensor. With
+    `dropped_softmax` the output is the input of the softmax that the model ends in.
+    """
+
+    graph: Graph
+    runtime: Runtime
+    source: str
+    sha256: str
+    dtype: torch.dtype = torch.float32
+    dropped_softmax: bool = False
+    operators: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every tensor that the model's author named, the input and the output left out, in order of evaluation."""
+        return tuple(self._site(node) for node in self.graph.nodes if node.site and node.name != self.graph.output)
+
+    def _site(self, node: Node) -> Site:
+        sizes = {"neuron": math.prod(node.shape)}
+        if node.channel_axis is not None:
+            sizes["channel"] = node.shape[node.channel_axis]
+        operator = self.operators.get(node.name, type(node.op).__name__)
+        return Site(node.name, node.shape, sizes, operator, isinstance(node.op, Elementwise))
+
+    def group(self, site: str, granularity: str, *, shown: str | None = None, where: str = "") -> tuple[Tensor, int]:
+        """The component of each element of a site, and how many components there are.
+
+        Shapes: a long tensor of the site's shape, with values 0..count-1: the flat index for `neuron`, the index along the
+        channel axis for `channel`. Raises: InputError (at `shown` `where`, by default the model itself): no such site; no such
+        granularity there.
+        """
+        shown = self.source if shown is None else shown
+        known = {node.name: node for node in self.graph.nodes if node.site and node.name != self.graph.output}
+        if site not in known:
+            raise InputError(shown, where, f"the model has no site {site!r}", nearest(site, known), "`certify show MODEL` lists the sites")
+        node = known[site]
+        count = math.prod(node.shape)
+        if granularity == "neuron":
+            return torch.arange(count).reshape(node.shape), count
+        if granularity == "channel" and node.channel_axis is not None:
+            size = node.shape[node.channel_axis]
+            line = torch.arange(size).reshape([size if i == node.channel_axis else 1 for i in range(len(node.shape))])
+            return line.expand(node.shape).contiguous(), size
+        has = ", ".join(repr(name) for name in self._site(node).granularities)
+        raise InputError(shown, where, f"site {site} {list(node.shape)} has no granularity {granularity!r}", f"use {has}")
+
+    def check(self, lower: Tensor | float = 0.0, upper: Tensor | float = 1.0, seed: int = 0) -> None:
+        """Evaluate the graph beside the model's own runtime, at random inputs of a box, as it is and with random patches.
+
+        Shapes: `lower`, `upper` broadcast to the input's shape. Raises: InputError: an output differs by more than 1e-4 of the
+        largest output, so our reading of the file is wrong (or the model is numerically unstable there).
+        """
+        from specs.models.agreement import compare
+
+        compare(self, lower, upper, seed, _SAMPLES, _INTERVENED, _GATED, _TOLERANCE)
+
+
+def load_model(
+    path: str,
+    *,
+    shown: str,
+    where: str,
+    base: Path,
+    sha256: str | None = None,
+    allow_code: bool = False,
+    input_shape: Shape | None = None,
+) -> Model:
+    """Read a model and check the reading against the model's own runtime.
+
+    `path` is an `.onnx` or `.pt2` file, relative to `base`, or `package.module:callable`. `shown` and `where` are the file and
+    place that name it. `input_shape` (leading axis included) is needed where the model does not state one.
+    Raises: InputError: missing, unreadable, unsupported, of another hash, code without `allow_code`, or misread.
+    """
+    raise NotImplementedError

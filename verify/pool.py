@@ -1,0 +1,124 @@
+"""Points of a claim, and the margins of many circuits at them in batched forward passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.gates import Gate, Gates
+from bounds.graph import Graph
+from bounds.query import Query
+
+__all__ = ["Points", "WitnessPool", "circuit_outputs", "free_gates", "row_limit"]
+
+_BUDGET_BYTES = 256 * 2**20
+"""Working memory of one batched pass. A constant, not what happens to be free: chunking must not change from run to run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Inputs with the patch values that go with them. Shapes: `x` `(count, *input_shape)`; `patches` for each gated tensor whose
+    patch box has a positive width `(count, *shape)`. Gates not named take their box's lower end (its only value)."""
+
+    x: Tensor
+    patches: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Tensor | slice) -> Points:
+        return Points(self.x[rows], {name: patch[rows] for name, patch in self.patches.items()})
+
+    def detach(self) -> Points:
+        return Points(self.x.detach(), {name: patch.detach() for name, patch in self.patches.items()})
+
+    @staticmethod
+    def join(parts: Sequence[Points]) -> Points:
+        """One after another; all must name the same gates. Raises: ValueError for no parts."""
+        if not parts:
+            raise ValueError("no points to join")
+        names = parts[0].patches
+        return Points(torch.cat([part.x for part in parts]), {n: torch.cat([part.patches[n] for part in parts]) for n in names})
+
+
+def free_gates(gates: Gates) -> tuple[Gate, ...]:
+    """The gates that have a patch value to choose."""
+    return tuple(gate for gate in gates.gates if bool((gate.patch.lower < gate.patch.upper).any()))
+
+
+def row_limit(graph: Graph, gradients: bool = False) -> int:
+    """Rows of one batched pass that stay within the working memory, at least 1. A function of the graph alone."""
+    sizes = [math.prod(graph.input_shape), *(math.prod(node.shape) for node in graph.nodes)]
+    per_row = (4 * sum(sizes) if gradients else 2 * sum(sizes)) * torch.finfo(graph.dtype).bits // 8
+    return max(1, _BUDGET_BYTES // max(per_row, 1))
+
+
+def circuit_outputs(query: Query, points: Points, masks: Tensor) -> Tensor:
+    """`f_C` at points, one mask a row. Shapes: `masks` `(count, size)` or `(1, size)`; `(count, *output_shape)`. Differentiable;
+    not chunked: the caller keeps within `row_limit`."""
+    patches = {g.tensor: points.patches[g.tensor] if g.tensor in points.patches else g.patch.lower.unsqueeze(0)
+               for g in query.gates.gates}
+    return query.graph.evaluate(points.x, query.gates, masks, patches)[query.graph.output]
+
+
+class WitnessPool:
+    """Points of *one claim* that once told a circuit from the model, kept to refute other circuits before any proof is tried.
+
+    A point belongs to the region and patch boxes of its claim: never use one pool for two claims. When full, the points that
+    refuted least go first, older ones before newer. Deterministic.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        if limit < 1:
+            raise ValueError("a pool holds at least one point")
+        self.limit = limit
+        self._points: Points | None = None
+        self._hits = torch.zeros(0, dtype=torch.long)
+        self._model: tuple[Graph, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return 0 if self._points is None else len(self._points)
+
+    @property
+    def points(self) -> Points | None:
+        """Everything held, oldest first, or None where there is nothing."""
+        return self._points
+
+    def add(self, points: Points) -> None:
+        """Take points in. They must name the same gates as those already held."""
+        points = points.detach()
+        held = points if self._points is None else Points.join([self._points, points])
+        hits = torch.cat([self._hits, torch.zeros(len(points), dtype=torch.long)])
+        if len(held) > self.limit:
+            fresh = torch.arange(len(held))
+            ranked = sorted(fresh.tolist(), key=lambda i: (int(hits[i]), i), reverse=True)[: self.limit]
+            kept = torch.tensor(sorted(ranked), dtype=torch.long)
+            held, hits = held[kept.to(held.x.device)], hits[kept]
+        self._points, self._hits, self._model = held, hits, None
+
+    @torch.no_grad()
+    def evaluate(self, query: Query, masks: Tensor) -> Tensor:
+        """The claim's margin at every point for every circuit: negative where the circuit is refuted, up to the float rounding of
+        `query`'s precision (a witness must still be replayed).
+
+        Shapes: `masks` `(K, size)` bool; `(points, K)`, zero rows where the pool is empty. Cost: points * K forward passes, in
+        chunks; the model's own outputs are computed once and kept.
+        """
+        if self._points is None:
+            return torch.zeros((0, len(masks)), dtype=query.graph.dtype, device=query.graph.device)
+        held, limit = self._points, row_limit(query.graph)
+        if self._model is None or self._model[0] is not query.graph:
+            self._model = query.graph, torch.cat([query.graph(x) for x in held.x.split(limit)])
+        model, count = self._model[1], len(held)
+        parts: list[Tensor] = []
+        for start in range(0, count * len(masks), limit):
+            rows = torch.arange(start, min(start + limit, count * len(masks)), device=masks.device)
+            at, of = rows // len(masks), rows % len(masks)
+            parts.append(query.margins.at(circuit_outputs(query, held[at], masks[of]), model[at]))
+        margins = torch.cat(parts).reshape(count, len(masks)) if parts else model.new_zeros((count, 0))
+        self._hits += (margins < 0).sum(1).cpu()
+        return margins
