@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bounds.channel import followed
 from bounds.graph import Graph, GraphError, Node
 from bounds.ops import Concat, Conv, Dense, Maximum, Reduce, Relu, Reshape, Scale, Sum, Take, Transpose
 from bounds.ops.base import Elementwise, Op, Shape
@@ -19,11 +20,11 @@ __all__ = ["Builder"]
 
 @dataclass(eq=False)
 class Builder:
-    """Methods take names of tensors and constants (any real dtype, held as float64), add a node called `name`, and return `name`.
+    """Methods take names of tensors, and constants (held as float64), add a node called `name`, and return `name`.
 
     Tensors that a lowering needs on the way are called `name#tag` and are no sites. Shapes are those at batch size one, the
-    model's own leading axis included. Channels are followed: convolution and pooling have them on axis 1, and they are kept for as
-    long as one axis counts exactly them. Raises: GraphError: a name used twice or unknown, shapes that do not fit.
+    model's own leading axis included. Channels are followed: convolution and pooling have them on axis 1, and they are kept
+    for as long as one axis counts exactly them. Raises: GraphError: a name used twice or unknown, shapes that do not fit.
     """
 
     input: str
@@ -55,7 +56,7 @@ class Builder:
         self._derived.add(made)
         return made
 
-    # ------------------------------------------------------------------------------------------------------------ single ops
+    # single ops --------------------------------------------------------------------------------------------------------------
 
     def elementwise(self, op: Elementwise, x: str, *, name: str) -> str:
         return self._add(op, (x,), name, self.channel_axis(x))
@@ -110,7 +111,7 @@ class Builder:
         whole = self._add(op, (x,), self.fresh(name, "reduced"), channel)
         return self.reshape(whole, [n for a, n in enumerate(shape) if a not in gone], name=name)
 
-    # --------------------------------------------------------------------------------------------------------- several tensors
+    # several tensors ---------------------------------------------------------------------------------------------------------
 
     def add(self, a: str, b: str, *, name: str) -> str:
         return self.sum((a, b), (1, 1), name=name)
@@ -147,7 +148,7 @@ class Builder:
         fill = torch.cat([torch.zeros(next(holes).shape, dtype=torch.float64) if p is None else p for p in known], dim=axis)
         return self.take(joined, index, fill, name=name)
 
-    # ------------------------------------------------------------------------------------------------------------ moved elements
+    # moved elements ----------------------------------------------------------------------------------------------------------
 
     def slice(self, x: str, slices: Sequence[slice], *, name: str) -> str:
         """`x[slices]`, steps positive. Shape: an axis a slice, none lost."""
@@ -163,7 +164,7 @@ class Builder:
         fill = None if value == 0 else torch.where(index < 0, value, 0.0).double()
         return self._add(Take(index, self.shape(x), fill), (x,), name, self._followed(x, index))
 
-    # ---------------------------------------------------------------------------------------------------------- windows
+    # windows -----------------------------------------------------------------------------------------------------------------
 
     def conv(
         self, x: str, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] | None = None,
@@ -175,8 +176,8 @@ class Builder:
         shape, rank = self.shape(x), weight.dim() - 2
         begins, ends = list(pads_begin or [0] * rank), list(pads_end or pads_begin or [0] * rank)
         if rank not in (1, 2) or len(shape) != rank + 2 or weight.shape[1] * groups != shape[1]:
-            raise GraphError(f"tensor {name!r}: convolution of {_text(shape)} with weight {_text(weight.shape)}, groups {groups}; "
-                             "one or two axes of space are supported")
+            given = f"{_text(shape)} with weight {_text(weight.shape)}, groups {groups}"
+            raise GraphError(f"tensor {name!r}: convolution of {given}; one or two axes of space are supported")
         if begins != ends or min(begins) < 0:
             x = self.pad(x, [0, 0, *begins], [0, 0, *ends], name=self.fresh(name, "pad"))
             begins = [0] * rank
@@ -188,8 +189,8 @@ class Builder:
         self, x: str, kernel: Sequence[int], stride: Sequence[int], pads_begin: Sequence[int], pads_end: Sequence[int],
         dilation: Sequence[int], *, count_pads: bool, ceil: bool = False, name: str,
     ) -> str:
-        """Mean of each window; padded elements count as zeros where `count_pads`, else not at all. With `ceil`, windows may reach
-        past the padded end; what lies there never counts."""
+        """Mean of each window; padded elements count as zeros where `count_pads`, else not at all. With `ceil`, windows may
+        reach past the padded end; what lies there never counts."""
         channels, space = self.shape(x)[1], self.shape(x)[2:]
         over = overshoot(space, kernel, stride, pads_begin, pads_end, dilation, ceil)
         ends = [e + o for e, o in zip(pads_end, over, strict=True)]
@@ -226,14 +227,17 @@ class Builder:
         while (count := len(rows)) > 1:
             half = count // 2
             if count % 2:
-                spare.append(self._inner(Take(rows[-1].contiguous(), self.shape(stack)), (stack,), name, "take"))
-            a, b = (self._inner(Take(part.reshape(-1, *shape[half == 1 :]) if half == 1 else part.contiguous(), self.shape(stack)),
-                                (stack,), name, "take") for part in (rows[:half], rows[half : 2 * half]))
+                spare.append(self._picked(stack, rows[-1], name))
+            pairs = (rows[:half], rows[half : 2 * half]) if half > 1 else (rows[0], rows[1])
+            a, b = (self._picked(stack, part, name) for part in pairs)
             stack = self._larger(a, b, name, last=half == 1 and not spare)
             rows = torch.arange(half * math.prod(shape)).reshape(half, *shape)
         for i, other in enumerate(spare):
             stack = self._larger(stack, other, name, last=i == len(spare) - 1)
         return stack
+
+    def _picked(self, x: str, index: Tensor, name: str) -> str:
+        return self._inner(Take(index.contiguous(), self.shape(x)), (x,), name, "take")
 
     def _larger(self, a: str, b: str, name: str, last: bool) -> str:
         gap = self._inner(Sum((1, -1)), (a, b), name, "gap")
@@ -242,7 +246,7 @@ class Builder:
             return self._add(Maximum(), (b, over, a), name, 1)
         return self._inner(Maximum(), (b, over, a), name, "max")
 
-    # ---------------------------------------------------------------------------------------------------------------- plumbing
+    # plumbing ----------------------------------------------------------------------------------------------------------------
 
     def _node(self, x: str) -> Node:
         if x not in self._nodes:
@@ -278,19 +282,7 @@ class Builder:
         return self._add(Take(index, before), (x,), self.fresh(name, "wide"), self._followed(x, index))
 
     def _followed(self, x: str, index: Tensor) -> int | None:
-        """The axis of `index` that counts the channels of `x`: one channel at each of its places, and no channel at two."""
-        before, axis = self.shape(x), self.channel_axis(x)
-        if axis is None or not index.numel():
-            return None
-        channel = torch.where(index < 0, -1, index // math.prod(before[axis + 1 :]) % before[axis])
-        from_end = index.dim() - len(before) + axis
-        for i in sorted(range(index.dim()), key=lambda i: (i not in (from_end, axis), i)):
-            rows = channel.movedim(i, 0).flatten(1)
-            most = rows.amax(1)
-            seen = most[most >= 0]
-            if bool(((rows == most[:, None]) | (rows < 0)).all()) and len(seen.unique()) == len(seen):
-                return i
-        return None
+        return followed(self.shape(x), self.channel_axis(x), index)
 
 
 def _real(value: Tensor | float) -> Tensor:

@@ -70,9 +70,10 @@ class Box(Region):
 
     @property
     def radius(self) -> Tensor:
-        """Rounded up: `center - radius <= lower` and `upper <= center + radius` in real arithmetic."""
+        """Rounded up: `center - radius <= lower` and `upper <= center + radius` in real arithmetic. Exactly 0 for a point."""
         c = self.center
-        return up(torch.maximum(up(self.upper - c), up(c - self.lower)))
+        wide = up(torch.maximum(self.upper - c, c - self.lower))
+        return torch.where(self.lower == self.upper, torch.zeros_like(wide), wide)
 
     @property
     def magnitude(self) -> Tensor:

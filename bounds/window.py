@@ -42,11 +42,11 @@ def windows(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: S
 
 
 def counts(
-    space: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pads: tuple[Sequence[int], Sequence[int], Sequence[int]],
+    space: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pads: Sequence[Sequence[int]],
     dilation: Sequence[int], count_pads: bool,
 ) -> Tensor:
-    """How many elements of each window an average divides by. `pads` are those at the begin, at the end, and the overshoot beyond,
-    which never counts. Shape: `(1, 1, *windows)`."""
+    """How many elements of each window an average divides by. `pads` are those at the begin, at the end, and the overshoot
+    beyond, which never counts. Shape: `(1, 1, *windows)`."""
     begins, ends, over = pads
     inside = padded(torch.ones(1, 1, *space, dtype=torch.float64), [0, 0, *begins], [0, 0, *ends], float(count_pads))
     inside = padded(inside, [0] * (2 + len(space)), [0, 0, *over], 0.0)

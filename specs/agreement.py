@@ -8,7 +8,7 @@ from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from specs.record import Index, Record, Tolerance, branch, chosen_by, known, numbered, problem
 
-__all__ = ["METRICS", "Agreement", "Logits", "LogitDifference", "Norm", "Output", "Top1"]
+__all__ = ["METRICS", "Agreement", "LogitDifference", "Logits", "Norm", "Output", "Top1"]
 
 METRICS = ("logits", "logit_difference", "top1", "output")
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 
-from pydantic import AfterValidator, Field, JsonValue, PlainValidator, PrivateAttr, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    PlainValidator,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from specs.errors import nearest
 from specs.record import Origin, Record, Site, joined, numbered, problem, shown
@@ -27,7 +36,7 @@ def _path(value: str, info: ValidationInfo) -> str:
 class ModelFile(Record):
     """Where the model is: a file, or code as `package.module:callable`.
 
-    A relative path counts from the directory of the file that names it; once read, `path` is what the working directory reaches.
+    A relative path counts from the directory of the file that names it; once read, it counts from the working directory.
     """
 
     path: Annotated[str, Field(min_length=1), AfterValidator(_path)]
@@ -51,7 +60,12 @@ Kept: TypeAlias = Annotated[
     tuple[int, ...] | Literal["all", "none"],
     PlainValidator(_kept),
     WithJsonSchema(
-        {"anyOf": [{"enum": ["all", "none"]}, {"type": "array", "items": {"type": "integer", "minimum": 0}, "uniqueItems": True}]}
+        {
+            "anyOf": [
+                {"enum": ["all", "none"]},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "uniqueItems": True},
+            ]
+        }
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""JSON and YAML files read as what they are: untrusted text. Small documents of plain values, and an error that names the place."""
+"""JSON and YAML files read as untrusted text: small documents of plain values, and errors that name the place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 100
 _MAX_INTEGER = 2**63
 
-Value: TypeAlias = "None | bool | int | float | str | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
 
@@ -45,28 +45,29 @@ def read_bytes(file: str) -> bytes:
         raise InputError(file, "", "it is a directory", "a file", "name a file in it") from None
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(file, "", f"it cannot be read ({said})", "a file that can be read", "check path and permissions") from None
+        raise InputError(file, "", f"it cannot be read ({said})", "a file", "check path and permissions") from None
     if len(content) > MAX_BYTES:
         said = f"at most {MAX_BYTES // 2**20} MiB"
-        raise InputError(file, "", "the file is too large", said, "put large arrays into an .npz and name them with {file, array}")
+        raise InputError(file, "", "the file is too large", said, "put large arrays into an .npz, named by {file, array}")
     return content
 
 
 def read_document(file: str) -> Value:
     """The value that a JSON or YAML file states: JSON where the name ends in `.json`, YAML 1.2 otherwise (JSON is part of it).
 
-    Guarantees: keys are strings, each once; numbers are finite and integers fit 64 bits; at most `MAX_DEPTH` levels; no aliases,
-    no tags. Raises: InputError: any of it fails, the text is malformed (`line L column C`), or the file cannot be read.
+    Guarantees: keys are strings, each once; numbers are finite and integers fit 64 bits; at most `MAX_DEPTH` levels; no
+    aliases, no tags. Raises: InputError: any of it fails, the text is malformed (`line L column C`), or there is no such file.
     """
     content = read_bytes(file)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        where = f"line {line} column {error.start - content.rfind(b'\n', 0, error.start)}"
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        where = f"line {line} column {column}"
         raise InputError(file, where, "bytes that are not UTF-8", "UTF-8 text", "save the file as UTF-8") from None
     if not text.strip():
-        raise InputError(file, "", "the file is empty", "a JSON or YAML document", "")
+        raise InputError(file, "", "the file is empty", "a JSON or YAML document")
     suffix = Path(file).suffix.lower()
     # A long JSON document is read as such whatever its name: the YAML reader takes a thousand times as long.
     is_json = suffix == ".json" or (suffix not in (".yaml", ".yml") and text.lstrip().startswith("{"))
@@ -84,7 +85,7 @@ def _too_deep(file: str, where: str = "") -> InputError:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Stands in a parsed JSON document where something was that JSON's parser lets pass; its place is known once the tree is."""
+    """Stands in a parsed JSON document where something was that the parser lets pass; the tree then tells the place."""
 
     found: str
     needed: str
@@ -112,7 +113,8 @@ def _json(file: str, text: str) -> Any:
         return json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_int=integer)
     except json.JSONDecodeError as error:
         said = error.msg[:1].lower() + error.msg[1:]
-        raise InputError(file, f"line {error.lineno} column {error.colno}", f"malformed JSON ({said})", "a JSON document") from None
+        where = f"line {error.lineno} column {error.colno}"
+        raise InputError(file, where, f"malformed JSON ({said})", "a JSON document") from None
 
 
 def _check(file: str, value: object) -> None:
@@ -141,14 +143,14 @@ def _yaml(file: str, text: str) -> Any:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     # Events, and a tree of our own: YAML's own composer follows aliases, builds tagged objects, and forgets the lines of keys.
-    events = cast("Iterator[Any]", YAML(typ="safe", pure=True).parse(text))
     try:
-        return _Tree(file).read(events)
-    except MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark
+        return _Tree(file).read(cast("Any", YAML(typ="safe", pure=True)).parse(text))
+    except MarkedYAMLError as raised:
+        error = cast("Any", raised)
+        mark = error.problem_mark or error.context_mark
         said = " ".join(str(part) for part in (error.context, error.problem) if part)
         where = _place(mark) if mark else ""
-        raise InputError(file, where, f"malformed YAML ({said})", "a YAML document", "check indentation, colons and quotes") from None
+        raise InputError(file, where, f"malformed YAML ({said})", "YAML", "check indentation, colons and quotes") from None
     except YAMLError as error:
         raise InputError(file, "", f"malformed YAML ({error})", "a YAML document") from None
 
@@ -173,6 +175,8 @@ class _Tree:
                 if documents > 1:
                     raise self.error(event, "a second document", "one document in a file", "delete what follows `---`")
                 result = self.value(next(events), events, 0)
+        if not documents:
+            raise InputError(self.file, "", "the file is empty", "a JSON or YAML document")
         return result
 
     def error(self, event: Any, found: str, needed: str, remedy: str = "") -> InputError:
@@ -215,12 +219,10 @@ class _Tree:
             return None
         if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
             return text[0] in "tT"
-        if _INTEGER.fullmatch(text):
+        if integer := _INTEGER.fullmatch(text) or _OTHER_BASE.fullmatch(text):
             if len(text) > 32:
                 raise self.error(event, f"{text[:16]}...", "an integer that fits 64 bits")
-            return int(text)
-        if match := _OTHER_BASE.fullmatch(text):
-            return int(match[2], 8 if match[1] == "o" else 16)
+            return int(text, 10 if integer.re is _INTEGER else 0)
         if _FLOAT.fullmatch(text):
             return float(text)
         if _SPECIAL.fullmatch(text):
@@ -229,6 +231,6 @@ class _Tree:
 
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
-_OTHER_BASE = re.compile(r"0(?:(?=o[0-7]{1,24}$)(o)|(?=x[0-9a-fA-F]{1,24}$)(?:x))([0-9a-fA-F]+)")
+_OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"([-+]?\.(inf|Inf|INF))|\.(nan|NaN|NAN)")

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from bounds.gates import Gate, Gates
 from bounds.graph import Graph, Node
-from bounds.ops import Elementwise
-from bounds.ops.base import Shape
-from bounds.region import Box
+from bounds.ops.base import Elementwise, Shape
 from specs.errors import InputError, nearest
+from specs.models.comparison import compare
 from specs.models.runtime import Runtime
 
-__all__ = ["Model", "Site", "load_model"]
-
-_TOLERANCE = 1e-4
-"""Largest difference between our graph and the model's own runtime, relative to the largest output seen."""
-
-_SAMPLES, _INTERVENED, _GATED = 8, 4, 6
+__all__ = ["Model", "Site", "load_model", "model_from_module"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +68,9 @@ class Model:
         shown = self.source if shown is None else shown
         known = {node.name: node for node in self.graph.nodes if node.site and node.name != self.graph.output}
         if site not in known:
-            raise InputError(shown, where, f"the model has no site {site!r}", nearest(site, known), "`certify show MODEL` lists the sites")
+            raise InputError(
+                shown, where, f"the model has no site {site!r}", nearest(site, known), "`certify show MODEL` lists the sites"
+            )
         node = known[site]
         count = math.prod(node.shape)
         if granularity == "neuron":
@@ -86,18 +79,18 @@ class Model:
             size = node.shape[node.channel_axis]
             line = torch.arange(size).reshape([size if i == node.channel_axis else 1 for i in range(len(node.shape))])
             return line.expand(node.shape).contiguous(), size
-        has = ", ".join(repr(name) for name in self._site(node).granularities)
-        raise InputError(shown, where, f"site {site} {list(node.shape)} has no granularity {granularity!r}", f"use {has}")
+        has = " or ".join(repr(name) for name in self._site(node).granularities)
+        raise InputError(
+            shown, where, f"site {site} of shape {list(node.shape)} has no granularity {granularity!r}", f"use {has}"
+        )
 
     def check(self, lower: Tensor | float = 0.0, upper: Tensor | float = 1.0, seed: int = 0) -> None:
         """Evaluate the graph beside the model's own runtime, at random inputs of a box, as it is and with random patches.
 
-        Shapes: `lower`, `upper` broadcast to the input's shape. Raises: InputError: an output differs by more than 1e-4 of the
-        largest output, so our reading of the file is wrong (or the model is numerically unstable there).
+        Shapes: `lower`, `upper` broadcast to the input's. Raises: InputError: an output differs by more than 1e-4 of the
+        largest output, so our reading of the model is wrong (or the model is numerically unstable there).
         """
-        from specs.models.agreement import compare
-
-        compare(self, lower, upper, seed, _SAMPLES, _INTERVENED, _GATED, _TOLERANCE)
+        compare(self.graph, self.runtime, self.dtype, self.source, lower, upper, seed)
 
 
 def load_model(
@@ -110,10 +103,25 @@ def load_model(
     allow_code: bool = False,
     input_shape: Shape | None = None,
 ) -> Model:
-    """Read a model and check the reading against the model's own runtime.
+    """Read a model and check the reading against the model's own runtime on inputs in [0, 1].
 
-    `path` is an `.onnx` or `.pt2` file, relative to `base`, or `package.module:callable`. `shown` and `where` are the file and
-    place that name it. `input_shape` (leading axis included) is needed where the model does not state one.
+    `path` is an `.onnx` or `.pt2` file, relative to `base`, or `package.module:callable`, which is called without arguments and
+    returns an `nn.Module`. `shown` and `where` are the file and place that name it. `input_shape` (leading axis included) is
+    needed where the model does not state one: always for a callable.
     Raises: InputError: missing, unreadable, unsupported, of another hash, code without `allow_code`, or misread.
     """
-    raise NotImplementedError
+    from specs.models.source import load
+
+    model = load(path, shown, where, base, sha256, allow_code, input_shape)
+    model.check()
+    return model
+
+
+def model_from_module(module: torch.nn.Module, example: Tensor, source: str | None = None) -> Model:
+    """A model from an `nn.Module` and one input, the leading axis included. A module in training mode is copied and put in
+    evaluation mode. Sites are named as `torch.export` names them (`relu`, `relu_1`, `conv2d`). Raises: InputError: as above."""
+    from specs.models.source import from_module
+
+    model = from_module(module, example, source or f"module {type(module).__name__}")
+    model.check()
+    return model

@@ -1,7 +1,7 @@
 """The records of patching domains: what `patching:` of a spec says about the values that ablated components take.
 
-What a kind needs stands under the kind's own name: `{kind: mean, mean: {...}}`. Where that cannot be misread it may as well stand
-beside `kind`: `{kind: box, lower: {...}, upper: {...}}`, `{kind: mean, file: inputs.npz}`.
+What a kind needs stands under the kind's own name: `{kind: mean, mean: {...}}`. Where that cannot be misread it may as well
+stand beside `kind`: `{kind: box, lower: {...}, upper: {...}}`, `{kind: mean, file: inputs.npz}`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
-from pydantic import BeforeValidator, Discriminator, Field, model_validator
+from pydantic import Discriminator, Field, model_validator
 
-from specs.record import Array, FilePath, Index, Number, Record, Site, branch, chosen_by, known, problem, shown
+from specs.record import Array, FilePath, Index, Number, Record, Site, branch, chosen_by, known, paired, problem
 from specs.region import Layout, Region, Scale
 
 __all__ = [
@@ -49,16 +49,10 @@ class Inputs(Record):
     layout: Layout | None = None
 
 
-def _quantiles(value: object) -> object:
-    if not isinstance(value, list | tuple) or len(cast("list[object]", value)) != 2:
-        raise problem(shown(value), "two numbers [low, high] in 0..1")
-    return cast("object", value)
-
-
 class Quantiles(Inputs):
     """For each element of a site, the interval between two quantiles of its activation over the inputs in a file."""
 
-    quantiles: Annotated[tuple[Number, Number], BeforeValidator(_quantiles)]
+    quantiles: Annotated[tuple[Number, Number], paired("two numbers [low, high] in 0..1")]
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -143,7 +137,7 @@ def _bounds_or_quantiles(value: Any) -> str:
 
 
 class Box(_Patching):
-    """Every ablated element takes any value of its own interval: given for each site, or between quantiles over inputs in a file."""
+    """Every ablated element takes any value of its own interval: given for each site, or quantiles over inputs in a file."""
 
     beside = ("file", "quantiles", "lower", "upper")
     kind: Literal["box"] = "box"

@@ -1,10 +1,10 @@
-"""What every record shares: strict keys, numbers that are numbers, paths relative to the file that names them, array references."""
+"""What every record shares: strict keys, numbers that are numbers, paths as the working directory reaches them, arrays."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, cast
@@ -43,9 +43,11 @@ __all__ = [
     "Tolerance",
     "branch",
     "chosen_by",
+    "close",
     "joined",
     "known",
     "numbered",
+    "paired",
     "problem",
     "shown",
 ]
@@ -106,7 +108,7 @@ Site: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
 
 def numbered(value: object, *, what: str = "index", repeats: bool = True) -> tuple[int, ...]:
-    """A list of indices as a tuple. Raises: `problem`, at the entry that is no index or, without `repeats`, stands there twice."""
+    """A list of indices as a tuple. Raises: `problem`, at the entry that is no index or, without `repeats`, is a repeat."""
     if not isinstance(value, list | tuple | range):
         raise problem(shown(value), f"a list of indices ({what})")
     seen: dict[int, int] = {}
@@ -116,7 +118,7 @@ def numbered(value: object, *, what: str = "index", repeats: bool = True) -> tup
         if entry < 0:
             raise problem(f"{what} {entry}", "an integer, 0 or more", "count from 0", place)
         if not repeats and entry in seen:
-            raise problem(f"{what} {entry} again", "each at most once", f"it stands at [{seen[entry]}] already; delete one", place)
+            raise problem(f"{what} {entry} again", "each at most once", f"as at [{seen[entry]}]; delete one", place)
         seen[entry] = place
     return tuple(cast("Iterable[int]", value))
 
@@ -136,8 +138,19 @@ def _index(value: object) -> int | tuple[int, ...] | None:
     return value
 
 
+def paired(needed: str) -> BeforeValidator:
+    """A list of two, or `problem` that says what is needed."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, list | tuple) or len(cast("Sequence[object]", value)) != 2:
+            raise problem(shown(cast("object", value)), needed)
+        return cast("object", value)
+
+    return BeforeValidator(check)
+
+
 def joined(path: str, info: ValidationInfo) -> str:
-    """A path as it is reached from the working directory: relative ones count from the directory of the file that names them."""
+    """A path from the working directory; the one that is given counts from the directory of the file that names it."""
     if "\0" in path:
         raise problem("a path with a NUL character", "the path of a file")
     if isinstance(info.context, Origin):
@@ -151,7 +164,7 @@ Nested: TypeAlias = "float | tuple[Any, ...]"
 
 
 def _nested(value: object) -> Nested:
-    """Numbers, or lists of equally shaped lists of them, as nested tuples. Arrays and tensors are taken for their `tolist()`."""
+    """Numbers, or lists of equally shaped lists of them, as nested tuples. Arrays and tensors stand for their `tolist()`."""
     tolist: object = getattr(value, "tolist", None)
     found, _ = _frozen(tolist() if callable(tolist) else value, ())
     return found
@@ -174,7 +187,8 @@ def _frozen(value: object, place: tuple[int, ...]) -> tuple[Nested, tuple[int, .
             parts.append(part)
         return tuple(parts), (len(parts), *first)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise problem(shown(value), "a number" if place else "a number, a nested list of numbers, or {file: ..., array: ...}", "", *place)
+        needed = "a number" if place else "a number, a nested list of numbers, or {file: ..., array: ...}"
+        raise problem(shown(value), needed, "", *place)
     try:
         number = float(value)
     except OverflowError:
@@ -215,6 +229,12 @@ Inline: TypeAlias = Annotated[
 ]
 
 
+def close(value: object, names: Sequence[str]) -> str:
+    """`use 'x'` for a name close to what was written, else nothing: for messages that list all names anyway."""
+    said = nearest(str(value), names)
+    return "" if said.startswith("use one of") else said
+
+
 def branch(name: str) -> Tag:
     """Names a branch of a union in pydantic's error locations, in a way that no key of a document looks like."""
     return Tag(f"<{name}>")
@@ -246,7 +266,7 @@ def known(what: str, key: str, names: tuple[str, ...], later: tuple[str, ...] = 
         if chosen in later:
             raise problem(f"{what} {chosen!r} is not supported yet", f"one of: {listed}", "", key)
         if not isinstance(chosen, str) or chosen not in names:
-            raise problem(f"unknown {what} {shown(chosen)}", f"one of: {listed}", nearest(str(chosen), names), key)
+            raise problem(f"unknown {what} {shown(chosen)}", f"one of: {listed}", close(chosen, names), key)
         return entries
 
     return BeforeValidator(check)

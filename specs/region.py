@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from specs.record import Array, Number, Positive, Record, Tolerance, branch, chosen_by, known, problem, shown
+from specs.record import Array, Number, Positive, Record, Tolerance, branch, chosen_by, known, paired, problem, shown
 
 __all__ = ["L2", "REGION_KINDS", "Box", "Clip", "Hull", "Layout", "Linf", "Region", "Scale"]
 
@@ -21,7 +21,9 @@ def _number_or_list(value: object) -> object:
     return (value,) if isinstance(value, int | float) else value
 
 
-PerChannel: TypeAlias = Annotated[tuple[Number, ...], BeforeValidator(_number_or_list, json_schema_input_type=Number | list[Number])]
+PerChannel: TypeAlias = Annotated[
+    tuple[Number, ...], BeforeValidator(_number_or_list, json_schema_input_type=Number | list[Number])
+]
 PerChannelPositive: TypeAlias = Annotated[
     tuple[Positive, ...], BeforeValidator(_number_or_list, json_schema_input_type=Positive | list[Positive])
 ]
@@ -62,33 +64,28 @@ def _nonnegative(value: Any) -> Any:
     return value
 
 
-def _clip(value: object) -> object:
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple) or len(cast("list[object]", value)) != 2:
-        raise problem(shown(value), "[lowest, highest], either may be null")
-    return cast("object", value)
+def _ordered(ends: Any) -> Any:
+    low, high = ends
+    if isinstance(low, float) and isinstance(high, float) and low > high:
+        raise problem(f"[{low}, {high}]", "the lower end first", "swap them")
+    return ends
 
 
-def _ordered(value: Any) -> Any:
-    if value is not None:
-        low, high = value
-        if isinstance(low, float) and isinstance(high, float) and low > high:
-            raise problem(f"[{low}, {high}]", "the lower end first", "swap them")
-    return value
-
-
-Clip: TypeAlias = Annotated[tuple[Array | None, Array | None] | None, AfterValidator(_ordered), BeforeValidator(_clip)]
+Clip: TypeAlias = Annotated[
+    tuple[Array | None, Array | None],
+    AfterValidator(_ordered),
+    paired("[lowest, highest], either may be null"),
+]
 
 
 class _Input(Record):
-    """`scale` and `layout` say how `center`, `points`, `lower` and `upper` become inputs of the model. `epsilon` and `clip` are in
-    the model's own units, always.
+    """`scale` and `layout` say how `center`, `points`, `lower` and `upper` become inputs of the model. `epsilon` and `clip` are
+    in the model's own units, always.
 
     `layout` says how a three-axis array is arranged; it is turned where the model's input is arranged the other way.
     """
 
-    clip: Clip = None
+    clip: Clip | None = None
     scale: Scale | None = None
     layout: Layout | None = None
 
@@ -125,7 +122,10 @@ class Hull(_Input):
 
 
 Region: TypeAlias = Annotated[
-    Annotated[Linf, branch("linf")] | Annotated[L2, branch("l2")] | Annotated[Box, branch("box")] | Annotated[Hull, branch("hull")],
+    Annotated[Linf, branch("linf")]
+    | Annotated[L2, branch("l2")]
+    | Annotated[Box, branch("box")]
+    | Annotated[Hull, branch("hull")],
     chosen_by("kind"),
     known("input region", "kind", REGION_KINDS, later=("tokens",)),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, PrivateAttr
+from pydantic import Discriminator, Field, PrivateAttr
 
 from specs.agreement import Agreement
 from specs.circuit import ModelFile, Scope
@@ -49,7 +49,7 @@ class Spec(Record):
     patching: Patching
     agreement: Agreement
     minimality: Minimality = "none"
-    weights: Weights = {}
+    weights: Weights = Field(default_factory=dict)
     budget: Budget = Budget()
 
     _file: str = PrivateAttr(default="spec")

@@ -88,12 +88,23 @@ class NativeBounder(Bounder):
         """Lower bounds of the forms, offsets included. Shape: `(circuits, forms)`."""
         query, refine = self.query, self.options.method == "linear"
         trace = circuit_trace(self.model, query.gates, masks, self.options.memory, refine)
-        best = interval.least(query.margins.circuit, trace.value[query.graph.output]) + self._model_interval
+        best = self._interval(trace)
         if refine:
             best = torch.maximum(best, self._linear(trace, len(masks)))
         offset = query.margins.offset
         error = 4 * torch.finfo(best.dtype).eps * (best.abs() + self._model_interval.abs() + offset.abs())
         return best + offset - error
+
+    def _interval(self, trace: Trace) -> Tensor:
+        """Lower bounds of the forms by intervals: `C f_C + M f_G`, or the same as `(C + M) f_G + C (f_C - f_G)`."""
+        margins, output = self.query.margins, self.query.graph.output
+        apart = interval.least(margins.circuit, trace.value[output]) + self._model_interval
+        if output not in trace.delta:
+            return apart
+        both = (margins.circuit + margins.model).unsqueeze(0)
+        common = interval.least(both[0], self.model.value[output])
+        common = torch.where((both == 0).flatten(2).all(2), torch.zeros_like(common), common)
+        return torch.maximum(apart, common + interval.least(margins.circuit, trace.delta[output]))
 
     def _linear(self, trace: Trace, circuits: int) -> Tensor:
         graph = self.query.graph

@@ -12,7 +12,7 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.region import Box
 from bounds.rounding import down, gamma, tiny, up
 
-__all__ = ["gated", "image", "least"]
+__all__ = ["difference_image", "gated", "gated_difference", "image", "least", "minus", "plus"]
 
 
 def image(node: Node, inputs: Sequence[Box]) -> Box:
@@ -25,24 +25,73 @@ def image(node: Node, inputs: Sequence[Box]) -> Box:
     if isinstance(op, Elementwise):
         return Box(*op.image(inputs[0].lower, inputs[0].upper))
     assert isinstance(op, Affine)
+    box = _affine(op, inputs, op.offset())
+    known = op.image(*((x.lower, x.upper) for x in inputs))
+    return box if known is None else box.intersect(Box(*known))
+
+
+def difference_image(node: Node, differences: Sequence[Box], model: Sequence[Box], circuit: Sequence[Box]) -> Box:
+    """Enclose `node` of the circuit's values minus `node` of the model's, given boxes of the inputs and of their differences.
+
+    An offset cancels; an elementwise function stretches a difference by a difference quotient it has between the two values.
+    Source: Paulsen, Wang, Wang 2020 (ReluDiff), arXiv:2001.03662.
+    """
+    op = node.op
+    if isinstance(op, Affine):
+        return _affine(op, differences, None)
+    assert isinstance(op, Elementwise)
+    y, c, d = model[0], circuit[0], differences[0]
+    flat, steep = op.steepness(torch.minimum(y.lower, c.lower), torch.maximum(y.upper, c.upper))
+    bounded = steep.isfinite()
+    steep = torch.where(bounded, steep, torch.zeros_like(steep))
+    lower = down(torch.minimum(flat * d.lower, steep * d.lower))
+    upper = up(torch.maximum(flat * d.upper, steep * d.upper))
+    infinite = torch.full_like(lower, torch.inf)
+    stretched = Box(torch.where(bounded, lower, -infinite), torch.where(bounded, upper, infinite))
+    apart = minus(Box(*op.image(c.lower, c.upper)), Box(*op.image(y.lower, y.upper)))
+    same = (d.lower == 0) & (d.upper == 0)
+    box = stretched.intersect(apart)
+    return Box(torch.where(same, 0.0, box.lower), torch.where(same, 0.0, box.upper))
+
+
+def _affine(op: Affine, inputs: Sequence[Box], offset: Tensor | None) -> Box:
     if op.terms == 0:
-        return Box(op.forward(*(x.lower for x in inputs)), op.forward(*(x.upper for x in inputs)))
+        lower, upper = op.linear(*(x.lower for x in inputs)), op.linear(*(x.upper for x in inputs))
+        return Box(lower, upper) if offset is None else Box(down(lower + offset), up(upper + offset))
     centers, radii = [x.center for x in inputs], [x.radius for x in inputs]
     dtype = centers[0].dtype
     slack = gamma(op.terms, dtype)
-    center, offset = op.linear(*centers), op.offset()
+    center = op.linear(*centers)
     wide = op.magnitude(*(r + slack * (c.abs() + r) for c, r in zip(centers, radii, strict=True)))
     if offset is not None:
         center = center + offset
         wide = wide + slack * offset.abs()
     wide = wide + slack * center.abs() + tiny(op.terms, dtype)
-    box = Box(down(center - wide), up(center + wide))
-    known = op.image(*((x.lower, x.upper) for x in inputs))
-    return box if known is None else box.intersect(Box(*known))
+    lower, upper = down(center - wide), up(center + wide)
+    if offset is not None:
+        return Box(lower, upper)
+    # What only exact zeros are added up to is exactly zero: two halves that do not differ stay that way.
+    moved = op.magnitude(*(((x.lower != 0) | (x.upper != 0)).to(dtype) for x in inputs)) != 0
+    return Box(torch.where(moved, lower, 0.0), torch.where(moved, upper, 0.0))
+
+
+def plus(a: Box, b: Box) -> Box:
+    """Sums of values from two boxes."""
+    return Box(down(a.lower + b.lower), up(a.upper + b.upper))
+
+
+def minus(a: Box, b: Box) -> Box:
+    """Differences of values from two boxes, each on its own."""
+    return Box(down(a.lower - b.upper), up(a.upper - b.lower))
+
+
+def gated_difference(difference: Box, model: Box, patch: Box, kept: Tensor) -> Box:
+    """Difference that readers of a gated tensor see: the patch less the model's value where it is ablated."""
+    return gated(difference, minus(patch, model), kept)
 
 
 def gated(value: Box, patch: Box, kept: Tensor) -> Box:
-    """What readers of a gated tensor see. Shapes: `value` `(batch or 1, *shape)`, `patch` `(*shape)`, `kept` `(batch, *shape)`."""
+    """What readers of a gated tensor see. Shapes: `(batch or 1, *shape)`; `kept` `(batch, *shape)`."""
     return Box(torch.where(kept, value.lower, patch.lower), torch.where(kept, value.upper, patch.upper))
 
 

@@ -30,41 +30,68 @@ def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) 
 def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine: bool = True) -> Trace:
     """Bounds of every tensor of each circuit. Tensors that no gate lies upstream of are the model's, and shared.
 
-    Shapes: `masks` `(circuits, gates.size)` bool, True for kept.
+    Three enclosures are intersected: the circuit's own intervals; the model's plus the interval of the difference between the two;
+    and, with `refine`, backward linear bounds. Shapes: `masks` `(circuits, gates.size)` bool, True for kept.
     """
-    kept = gates.expand(masks)
-    trace = Trace(model.graph, model.region, gates, kept)
-    touched: set[str] = set()
-    graph = model.graph
-    trace.value[graph.input] = trace.read[graph.input] = model.read[graph.input]
-    for node in graph.nodes:
-        if any(name in touched for name in node.inputs):
+    trace = Trace(model.graph, model.region, model, gates, gates.expand(masks))
+    trace.value[model.graph.input] = trace.read[model.graph.input] = model.read[model.graph.input]
+    for node in model.graph.nodes:
+        if any(name in trace.delta for name in node.inputs):
             _enter(trace, node, refine, memory)
-            touched.add(node.name)
             continue
         trace.value[node.name] = trace.read[node.name] = model.value[node.name]
-        if isinstance(node.op, Elementwise):
-            trace._lines[node.name] = model.lines(node)  # pyright: ignore[reportPrivateUsage]
-        if node.name in kept:
-            trace.read[node.name] = interval.gated(model.value[node.name], trace.patch[node.name], kept[node.name])
-            touched.add(node.name)
+        if node.name in trace.kept:
+            _gate(trace, node.name, _zero(model.value[node.name]))
     return trace
 
 
 def _enter(trace: Trace, node: Node, refine: bool, memory: int) -> None:
     """Bound one node from what it reads, and tighten it where a relaxation depends on it."""
-    box = interval.image(node, [trace.read[name] for name in node.inputs])
-    trace.value[node.name] = box
-    if refine and (needed := _needed(trace, node, box)) is not None:
-        trace.value[node.name] = box = _tighten(trace, node, box, needed, memory)
-    kept = trace.kept.get(node.name)
-    trace.read[node.name] = box if kept is None else interval.gated(box, trace.patch[node.name], kept)
+    name = node.name
+    box = interval.image(node, [trace.read[x] for x in node.inputs])
+    delta: Box | None = None
+    if trace.model is not None:
+        model = trace.model
+        deltas = [trace.delta[x] if x in trace.delta else _zero(model.read[x]) for x in node.inputs]
+        delta = interval.difference_image(node, deltas, [model.read[x] for x in node.inputs], [trace.read[x] for x in node.inputs])
+        box = box.intersect(interval.plus(model.value[name], delta))
+    if refine:
+        box = _refined(trace, node, box, memory)
+    trace.value[name] = trace.read[name] = box
+    if delta is not None and trace.model is not None:
+        _gate(trace, name, delta.intersect(interval.minus(box, trace.model.value[name])))
+
+
+def _gate(trace: Trace, name: str, delta: Box) -> None:
+    """Enter what readers of a circuit's tensor see, and by how much it differs from what the model's readers see."""
+    trace.delta[name] = delta
+    if name in trace.kept and trace.model is not None:
+        kept, patch = trace.kept[name], trace.patch[name]
+        trace.read[name] = interval.gated(trace.value[name], patch, kept)
+        trace.delta[name] = interval.gated_difference(delta, trace.model.value[name], patch, kept)
+
+
+def _zero(like: Box) -> Box:
+    return Box(torch.zeros_like(like.lower), torch.zeros_like(like.upper))
+
+
+def _refined(trace: Trace, node: Node, box: Box, memory: int) -> Box:
+    """Backward linear bounds where a relaxation needs them: first the end that the model's own sign makes likely to settle the
+    element, then, where that did not, the other end."""
+    needed = _needed(trace, node, box)
+    if needed is None:
+        return box
+    guide = box if trace.model is None else trace.model.value[node.name]
+    sign = torch.where(guide.lower + guide.upper < 0, -1.0, 1.0).to(box.lower.dtype).flatten(1)
+    box = _tighten(trace, node, box, needed, sign, memory)
+    needed = _needed(trace, node, box)
+    return box if needed is None else _tighten(trace, node, box, needed, -sign, memory)
 
 
 def _needed(trace: Trace, node: Node, box: Box) -> Tensor | None:
     """Which elements a relaxation downstream depends on and is not exact for. Shape: `(circuits, size)`; None where none is.
 
-    An element that only an ablated neuron reads is not needed: its value is replaced.
+    An element that only an ablated neuron reads, or that is ablated itself, is not needed: its value is replaced.
     """
     needed: Tensor | None = None
     for reader in trace.graph.readers[node.name]:
@@ -79,24 +106,22 @@ def _needed(trace: Trace, node: Node, box: Box) -> Tensor | None:
     return needed.flatten(1)
 
 
-def _tighten(trace: Trace, node: Node, box: Box, needed: Tensor, memory: int) -> Box:
-    """Intersect the box with backward linear bounds of the needed elements."""
-    lower, upper = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()
-    if len(lower) < len(needed):
-        lower, upper = lower.expand(len(needed), -1).clone(), upper.expand(len(needed), -1).clone()
+def _tighten(trace: Trace, node: Node, box: Box, needed: Tensor, sign: Tensor, memory: int) -> Box:
+    """Intersect the box, at the needed elements, with a backward linear bound: from below where `sign` is 1, from above at -1."""
+    lower, upper = (x.flatten(1).expand(len(needed), -1).clone() for x in (box.lower, box.upper))
+    sign = sign.expand(len(needed), -1)
     shared, position = _shared_rows(trace, node, needed)
-    for circuits, rows in _chunks(trace, node, needed, memory):
+    for circuits, rows in _chunks(trace, needed, memory):
         found = needed.index_select(0, circuits)
         order = found.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :rows]
         real = found.gather(1, order)
-        index = position[order] * real
-        sign = torch.cat([real.to(lower.dtype), -real.to(lower.dtype)], dim=1)
-        form = shared.pick(torch.cat([index, index], dim=1), sign)
-        least = linear.concretize(trace, linear.pull_back(trace, form, circuits))
-        low, high = least.chunk(2, dim=1)
-        at = circuits.unsqueeze(1).expand_as(order)[real], order[real]
-        lower[at] = torch.maximum(lower[at], low[real])
-        upper[at] = torch.minimum(upper[at], -high[real])
+        signs = sign.index_select(0, circuits).gather(1, order) * real
+        form = linear.pull_back(trace, shared.pick(position[order] * real, signs), circuits)
+        least = linear.concretize(trace, form)
+        who = circuits.unsqueeze(1).expand_as(order)
+        for end, chosen in ((lower, signs > 0), (upper, signs < 0)):
+            at = who[chosen], order[chosen]
+            end[at] = torch.maximum(end[at], least[chosen]) if end is lower else torch.minimum(end[at], -least[chosen])
     shape = (len(lower), *node.shape)
     return Box(lower.reshape(shape), upper.reshape(shape))
 
@@ -118,12 +143,12 @@ def _shared_rows(trace: Trace, node: Node, needed: Tensor) -> tuple[linear.Form,
     return form, position
 
 
-def _chunks(trace: Trace, node: Node, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, int]]:
+def _chunks(trace: Trace, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, int]]:
     """Group circuits that need a like number of rows, so that padding is small and the coefficients fit in memory."""
     counts = needed.sum(1)
     order = counts.argsort(descending=True)
     widest = max(size for name, size in _sizes(trace.graph).items() if name in trace.read)
-    each = 2 * widest * torch.finfo(trace.graph.dtype).bits // 8 * _COPIES
+    each = widest * torch.finfo(trace.graph.dtype).bits // 8 * _COPIES
     i = 0
     while i < len(order) and int(counts[order[i]]) > 0:
         rows = int(counts[order[i]])

@@ -23,16 +23,19 @@ class Trace:
     """Enclosures of every tensor, filled in graph order.
 
     `value` holds what a node computes, `read` what its readers see (after its gate), each with a batch axis of the number of
-    circuits, or 1 where all share it. `kept` says for each gated tensor which elements a circuit keeps. Without gates it is the
-    model's own trace, batch 1.
+    circuits, or 1 where all share it. `kept` says for each gated tensor which elements a circuit keeps; `delta` encloses, for each
+    tensor downstream of a gate, what the circuit's readers see less what the model's see. The model's own trace (batch 1) has
+    neither gates nor a `model`.
     """
 
     graph: Graph
     region: Region
+    model: Trace | None = None
     gates: Gates | None = None
     kept: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     value: dict[str, Box] = field(default_factory=dict[str, Box])
     read: dict[str, Box] = field(default_factory=dict[str, Box])
+    delta: dict[str, Box] = field(default_factory=dict[str, Box])
     _lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
     _rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
@@ -43,14 +46,18 @@ class Trace:
 
     @cached_property
     def patch(self) -> Mapping[str, Box]:
-        """Patch values of each gated tensor, flat: centre and radius are what the linear domain needs."""
-        return {} if self.gates is None else {gate.tensor: gate.patch for gate in self.gates.gates}
+        """Patch values of each gated tensor, with a batch axis of 1."""
+        if self.gates is None:
+            return {}
+        return {g.tensor: Box(g.patch.lower.unsqueeze(0), g.patch.upper.unsqueeze(0)) for g in self.gates.gates}
 
     def lines(self, node: Node) -> Lines:
         """The envelope of an elementwise node on the box of its argument. Computed once."""
         if node.name not in self._lines:
             assert isinstance(node.op, Elementwise)
             box = self.read[node.inputs[0]]
+            if self.model is not None and box is self.model.read[node.inputs[0]]:
+                return self.model.lines(node)
             self._lines[node.name] = node.op.envelope(box.lower, box.upper)
         return self._lines[node.name]
 

@@ -102,3 +102,7 @@ class Elementwise(Op):
     @abstractmethod
     def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
         """True where the envelope is exact already, so that tighter bounds of the argument would gain nothing."""
+
+    @abstractmethod
+    def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and greatest difference quotient `(f(s) - f(t)) / (s - t)` on each interval, rounded outward; may be infinite."""

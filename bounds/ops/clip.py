@@ -30,6 +30,11 @@ class Clip(Elementwise):
         inside = (lower >= self.low) & (upper <= self.high)
         return inside | (upper <= self.low) | (lower >= self.high)
 
+    def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        inside = (lower >= self.low) & (upper <= self.high)
+        outside = (upper <= self.low) | (lower >= self.high)
+        return inside.to(lower.dtype), 1 - (outside & ~inside).to(lower.dtype)
+
     def envelope(self, lower: Tensor, upper: Tensor) -> Lines:
         """Upper line: the chord up to the concave corner `(high, high)`, or a side of it; lower line its mirror image."""
         au, bu = self._above(lower, upper, self.high)
@@ -72,6 +77,10 @@ class Sign(Elementwise):
 
     def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
         return torch.sign(lower) == torch.sign(upper)
+
+    def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        zero = torch.zeros_like(lower)
+        return zero, torch.where(self.settled(lower, upper), zero, torch.full_like(lower, torch.inf))
 
     def envelope(self, lower: Tensor, upper: Tensor) -> Lines:
         """Constant where the sign is known; else lines from the far end over, or under, the step."""

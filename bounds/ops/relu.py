@@ -32,6 +32,13 @@ class LeakyRelu(Elementwise):
     def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
         return (lower >= 0) | (upper <= 0)
 
+    def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        one, slope = torch.ones_like(lower), torch.full_like(lower, self.slope)
+        least = torch.where(lower >= 0, one, torch.minimum(one, slope))
+        greatest = torch.where(upper <= 0, slope, torch.maximum(one, slope))
+        inactive = upper <= 0
+        return torch.where(inactive, slope, least), torch.where(lower >= 0, one, greatest)
+
     def envelope(self, lower: Tensor, upper: Tensor) -> Lines:
         """Chord on the curved side; on the other the line of the side that holds more of the interval (slope by area).
 

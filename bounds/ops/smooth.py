@@ -38,6 +38,13 @@ class _SShaped(Elementwise):
     def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
         return lower == upper
 
+    def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivative falls with distance from 0."""
+        far = torch.maximum(lower.abs(), upper.abs())
+        near = torch.where((lower <= 0) & (upper >= 0), torch.zeros_like(lower), torch.minimum(lower.abs(), upper.abs()))
+        error = _ULPS * torch.finfo(lower.dtype).eps
+        return (self._slope(far) - error).clamp_min(0), self._slope(near) + error
+
     def envelope(self, lower: Tensor, upper: Tensor) -> Lines:
         """Tangent on the concave side, chord on the convex one; tangents through the far end where both occur.
 

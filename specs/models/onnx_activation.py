@@ -53,6 +53,11 @@ def _clip(call: Call) -> None:
 
 
 HANDLERS: dict[str, Handler] = {
-    "Relu": _apply(Relu()), "Sigmoid": _apply(Sigmoid()), "Tanh": _apply(Tanh()), "Sign": _apply(Sign()),
-    "LeakyRelu": _leaky_relu, "PRelu": _prelu, "Clip": _clip,
+    "Relu": _apply(Relu()),
+    "Sigmoid": _apply(Sigmoid()),
+    "Tanh": _apply(Tanh()),
+    "Sign": _apply(Sign()),
+    "LeakyRelu": _leaky_relu,
+    "PRelu": _prelu,
+    "Clip": _clip,
 }

@@ -167,6 +167,16 @@ def _reduce(mean: bool) -> Handler:
 
 
 HANDLERS: dict[str, Handler] = {
-    "Gemm": _gemm, "MatMul": _matmul, "Conv": _conv, "BatchNormalization": _batch_normalization, "Add": _add, "Sub": _sub,
-    "Sum": _sum, "Mul": _mul, "Div": _div, "Neg": _neg, "ReduceMean": _reduce(True), "ReduceSum": _reduce(False),
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Conv": _conv,
+    "BatchNormalization": _batch_normalization,
+    "Add": _add,
+    "Sub": _sub,
+    "Sum": _sum,
+    "Mul": _mul,
+    "Div": _div,
+    "Neg": _neg,
+    "ReduceMean": _reduce(True),
+    "ReduceSum": _reduce(False),
 }

@@ -53,7 +53,9 @@ class Call:
     def varying(self, i: int) -> str:
         """Operand `i`, which must depend on the model's input. Raises: InputError."""
         if self.is_constant(i):
-            raise self.error(f"operand {i} ({self.node.input[i]!r}) is constant", "a tensor that depends on the input is needed there")
+            raise self.error(
+                f"operand {i} ({self.node.input[i]!r}) is constant", "a tensor that depends on the input is needed there"
+            )
         return self.node.input[i]
 
     def shape(self, i: int) -> Shape:
@@ -72,7 +74,9 @@ class Call:
         value = np.asarray(self.array(i), dtype=np.float64)
         if not np.isfinite(value).all():
             place = np.argwhere(~np.isfinite(value))[0].tolist()
-            raise self.error(f"constant {self.node.input[i]!r} holds {value[tuple(place)]} at {place}", "every weight must be finite")
+            raise self.error(
+                f"constant {self.node.input[i]!r} holds {value[tuple(place)]} at {place}", "every weight must be finite"
+            )
         return torch.from_numpy(value.copy())
 
     def integers(self, i: int) -> list[int]:
@@ -117,9 +121,9 @@ class Call:
         """Where the node puts the elements of operand `i`: each result holds flat positions in it. The others are constant."""
         shape = self.shape(i)
         positions = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
-        return self.evaluate(*(
-            None if not name else positions if j == i else self.array(j) for j, name in enumerate(self.node.input)
-        ))
+        return self.evaluate(
+            *(None if not name else positions if j == i else self.array(j) for j, name in enumerate(self.node.input))
+        )
 
 
 Handler = Callable[[Call], None]

@@ -18,8 +18,10 @@ __all__ = ["File", "OLDEST", "parse"]
 OLDEST = 7
 """Before opset 7 Add and its like broadcast by attributes of their own."""
 
-_TYPES = {
-    onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.DOUBLE: torch.float64, onnx.TensorProto.FLOAT16: torch.float16,
+_TYPES: dict[int, torch.dtype] = {
+    onnx.TensorProto.FLOAT: torch.float32,
+    onnx.TensorProto.DOUBLE: torch.float64,
+    onnx.TensorProto.FLOAT16: torch.float16,
 }
 
 
@@ -56,7 +58,9 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
         raise InputError(shown, "", f"not a valid ONNX model ({said[:200]})", "", "export it again") from error
     opset = max((i.version for i in original.opset_import if i.domain in ("", "ai.onnx")), default=0)
     if opset < OLDEST:
-        raise InputError(shown, "", f"ONNX opset {opset}", f"opset {OLDEST} or later is read", "convert it with onnx.version_converter")
+        raise InputError(
+            shown, "", f"ONNX opset {opset}", f"opset {OLDEST} or later is read", "convert it with onnx.version_converter"
+        )
     model = inliner.inline_local_functions(original) if original.functions else original
     graph = model.graph
     if graph.sparse_initializer:
@@ -65,15 +69,24 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
     inputs = [i for i in graph.input if i.name not in constants]
     if len(inputs) != 1:
         names = ", ".join(repr(i.name) for i in inputs) or "none"
-        raise InputError(shown, "", f"{len(inputs)} inputs ({names})", "a model with one input is needed", "make the others constants")
+        raise InputError(
+            shown, "", f"{len(inputs)} inputs ({names})", "a model with one input is needed", "make the others constants"
+        )
     if len(graph.output) != 1:
         names = ", ".join(repr(o.name) for o in graph.output) or "none"
-        raise InputError(shown, "", f"{len(graph.output)} outputs ({names})", "a model with one output is needed", "export only one")
+        raise InputError(
+            shown, "", f"{len(graph.output)} outputs ({names})", "a model with one output is needed", "export only one"
+        )
     kind = inputs[0].type.tensor_type.elem_type
     if kind not in _TYPES:
-        name = onnx.TensorProto.DataType.Name(kind) if kind in onnx.TensorProto.DataType.values() else str(kind)
-        raise InputError(shown, "", f"input {inputs[0].name!r} has type {name}", "float16, float or double is needed",
-                         "for tokens, take one-hot or embedded ones as input")
+        name = next((word for word, n in onnx.TensorProto.DataType.items() if n == kind), str(kind))
+        raise InputError(
+            shown,
+            "",
+            f"input {inputs[0].name!r} has type {name}",
+            "float16, float or double is needed",
+            "for tokens, take one-hot or embedded ones as input",
+        )
     shape = _shape(inputs[0], shown, input_shape)
     return File(original, model, constants, inputs[0].name, shape, _TYPES[kind], graph.output[0].name, opset)
 
@@ -84,7 +97,8 @@ def _shape(value: onnx.ValueInfoProto, shown: str, given: Shape | None) -> Shape
     stated = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
     if given is not None:
         fits = not tensor.HasField("shape") or (
-            len(stated) == len(given) and all(s in (None, g) for s, g in zip(stated, given, strict=True)))
+            len(stated) == len(given) and all(s in (None, g) for s, g in zip(stated, given, strict=True))
+        )
         if not fits:
             raise InputError(shown, "", f"input shape {list(given)}", f"the model states {_names(value)}")
         return given
@@ -94,8 +108,13 @@ def _shape(value: onnx.ValueInfoProto, shown: str, given: Shape | None) -> Shape
         stated[0] = 1
     shape = tuple(n for n in stated if n is not None)
     if len(shape) != len(stated):
-        raise InputError(shown, "", f"input {value.name!r} has shape {_names(value)}", "only its first dimension, the batch, may be open",
-                         "export it again with fixed sizes")
+        raise InputError(
+            shown,
+            "",
+            f"input {value.name!r} has shape {_names(value)}",
+            "only its first dimension, the batch, may be open",
+            "export it again with fixed sizes",
+        )
     return shape
 
 
@@ -116,7 +135,9 @@ def _external(model: onnx.ModelProto, shown: str, folder: Path | None) -> None:
         if not location or not target.is_relative_to(root):
             raise InputError(shown, "", f"weight {tensor.name!r} is kept in {location!r}", needed, "move it there")
         if not target.is_file():
-            raise InputError(shown, "", f"weight {tensor.name!r} is kept in {location!r}, which is missing", needed, "copy it there")
+            raise InputError(
+                shown, "", f"weight {tensor.name!r} is kept in {location!r}, which is missing", needed, "copy it there"
+            )
     if found:
         assert folder is not None
         try:

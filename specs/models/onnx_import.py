@@ -19,7 +19,10 @@ from specs.models.runtime import Array
 __all__ = ["Reading", "read_graph"]
 
 _HANDLERS: dict[str, Handler] = {
-    **onnx_activation.HANDLERS, **onnx_affine.HANDLERS, **onnx_pool.HANDLERS, **onnx_structure.HANDLERS,
+    **onnx_activation.HANDLERS,
+    **onnx_affine.HANDLERS,
+    **onnx_pool.HANDLERS,
+    **onnx_structure.HANDLERS,
 }
 _RANDOM = {"Multinomial", "Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -91,7 +94,11 @@ def _place(i: int, node: onnx.NodeProto) -> str:
 def _folded(call: Call) -> list[Array] | None:
     """The values of a node that does not depend on the model's input, or only on its shape; None for all others."""
     node = call.node
-    if node.domain not in _DEFAULT_DOMAINS or node.op_type in _RANDOM or any(a.HasField("g") or a.graphs for a in node.attribute):
+    if (
+        node.domain not in _DEFAULT_DOMAINS
+        or node.op_type in _RANDOM
+        or any(a.HasField("g") or a.graphs for a in node.attribute)
+    ):
         return None
     if node.op_type in ("Shape", "Size") and not call.is_constant(0):
         return call.evaluate(np.zeros(call.shape(0), dtype=np.float32))
@@ -106,5 +113,7 @@ def _handler(call: Call) -> Handler:
     if handler is not None:
         return handler
     whose = "" if node.domain in _DEFAULT_DOMAINS else f" of domain {node.domain!r}"
-    remedy = "`softmax` is read only where the model ends in it" if "Softmax" in node.op_type else "rewrite the model without it"
+    remedy = (
+        "`softmax` is read only where the model ends in it" if "Softmax" in node.op_type else "rewrite the model without it"
+    )
     raise call.error(f"operator{whose} not supported here", f"supported are {', '.join(sorted(_HANDLERS))}", remedy)

@@ -36,6 +36,8 @@ def _global_max_pool(call: Call) -> None:
 
 
 HANDLERS: dict[str, Handler] = {
-    "MaxPool": _max_pool, "AveragePool": _average_pool, "GlobalAveragePool": _global_average_pool,
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _global_average_pool,
     "GlobalMaxPool": _global_max_pool,
 }

@@ -18,8 +18,8 @@ class OnnxRuntime(Runtime):
     """The file's own model; sessions are made when first asked for, those of interventions once for each set of sites."""
 
     def __init__(self, original: onnx.ModelProto, model: onnx.ModelProto, input_name: str, output: str) -> None:
-        """`original` is the model as read, `model` the same with its local functions inlined, which names every tensor; `output`
-        is the tensor that counts as the output."""
+        """`original` is the model as read, `model` the same with its local functions inlined, which names every tensor;
+        `output` is the tensor that counts as the output."""
         self._original, self._model, self._input, self._output = original, model, input_name, output
         self._sessions: dict[tuple[str, ...] | None, Any] = {}
         self._kinds: dict[str, int] | None = None
@@ -57,7 +57,7 @@ class OnnxRuntime(Runtime):
         return copy
 
     def _gated(self, sites: tuple[str, ...]) -> onnx.ModelProto:
-        """A copy where every reader of a site sees `site * kept + patch`, two new inputs: exact in floats for kept of 0 and 1."""
+        """A copy where every reader of a site sees `site * kept + patch`, two new inputs. Exact for kept of 0 and 1."""
         copy = self._ending(self._model)
         graph = copy.graph
         seen = {site: f"certify.seen.{i}" for i, site in enumerate(sites)}

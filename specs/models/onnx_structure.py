@@ -1,7 +1,7 @@
 """ONNX operators that only put elements elsewhere, and those that do nothing.
 
-Where a node puts them is asked of ONNX's own reference, by running the node on the positions themselves: so every opset's way of
-stating a slice, a split or a shape is right by construction.
+Where a node puts them is asked of ONNX's own reference, by running the node on the positions themselves: so every opset's way
+of stating a slice, a split or a shape is right by construction.
 """
 
 from __future__ import annotations
@@ -70,12 +70,19 @@ def _cast(call: Call) -> None:
     kind = int(call.attribute("to"))
     if kind not in _FLOATS:
         name = onnx.TensorProto.DataType.Name(kind) if kind in onnx.TensorProto.DataType.values() else str(kind)
-        raise call.error(f"a cast to {name} of a tensor that depends on the model's input", "only casts to floats are supported here")
+        raise call.error(
+            f"a cast to {name} of a tensor that depends on the model's input", "only casts to floats are supported here"
+        )
     _same(call)
 
 
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"), _move),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
-    "Transpose": _transpose, "Concat": _concat, "Pad": _pad, "Identity": _same, "Dropout": _dropout, "Cast": _cast,
+    "Transpose": _transpose,
+    "Concat": _concat,
+    "Pad": _pad,
+    "Identity": _same,
+    "Dropout": _dropout,
+    "Cast": _cast,
 }

@@ -1,4 +1,4 @@
-"""The original model in its own runtime: what a witness must break before it counts, and what our reading is checked against."""
+"""The original model in its own runtime: what witnesses are replayed in and our reading is checked against."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+"""PyTorch modules and exported programs, run by PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from specs.models.runtime import Array, Mask, Runtime
+
+__all__ = ["TorchRuntime"]
+
+
+class TorchRuntime(Runtime):
+    """`forward` is the user's own model; interventions, and outputs before a dropped softmax, run its exported graph."""
+
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor] | None, program: fx.GraphModule, output: str, dtype: torch.dtype
+    ) -> None:
+        """`program` is functional, and its nodes have the graph's names; `output` is the node that counts as the output. With
+        `forward` None, the program gives the outputs."""
+        self._forward, self._program, self._output, self._dtype = forward, program, output, dtype
+
+    def outputs(self, x: Array) -> Array:
+        if self._forward is None:
+            return self.intervened(x, {}, {})
+        with torch.no_grad():
+            return self._forward(self._tensor(x)).numpy()
+
+    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
+        return self._run(x, kept, patch)[self._output].numpy()
+
+    def values(self, x: Array) -> dict[str, Tensor]:
+        """Every tensor that the program computes for one input."""
+        return self._run(x, {}, {})
+
+    def _run(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> dict[str, Tensor]:
+        masks = {name: torch.as_tensor(value) for name, value in kept.items()}
+        values = {name: self._tensor(patch[name]) for name in kept}
+        with torch.no_grad():
+            run = _Interpreter(self._program, masks, values)
+            run.run(self._tensor(x))
+        return run.seen
+
+    def _tensor(self, value: Array) -> Tensor:
+        return torch.as_tensor(value).to(self._dtype)
+
+
+class _Interpreter(fx.Interpreter):
+    def __init__(self, program: fx.GraphModule, masks: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+        super().__init__(program)
+        self._masks, self._values = masks, values
+        self.seen: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function" and isinstance(result, Tensor):
+            self.seen[n.name] = result
+        if n.name in self._masks:
+            return torch.where(self._masks[n.name], result, self._values[n.name].to(result.dtype))
+        return result
