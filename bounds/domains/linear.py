@@ -22,6 +22,7 @@ from torch import Tensor
 from bounds.domains.trace import Trace
 from bounds.graph import Node
 from bounds.ops.base import Affine, Elementwise
+from bounds.region import Box
 from bounds.rounding import down, gamma
 
 __all__ = ["Form", "concretize", "pull_back", "start"]
@@ -72,18 +73,21 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
             continue
         a = pending.pop(name)
         rows = a.shape[:2]
+        kept: Tensor | None = None
         if name in trace.kept and name not in fresh:
-            a = _through_gate(trace, name, a, which, constant, error)
-        flat = a.flatten(2)
-        error += _dot(flat.abs(), trace.rounding(node)[None])
+            kept = _select(trace.kept[name], which)
+            _patched(trace.patch[name], ~kept, a, constant, error)
         op = node.op
         if isinstance(op, Elementwise):
-            parts = (_relax(trace, node, a, which, constant),)
+            parts = (_relax(trace, node, a, kept, which, constant, error),)
         else:
             assert isinstance(op, Affine)
+            a = a if kept is None else a * kept.unsqueeze(1)
             offset = op.offset()
             if offset is not None:
-                constant += _dot(flat, offset.expand(node.shape).reshape(1, -1))
+                constant += _dot(a.flatten(2), offset.expand(node.shape).reshape(1, -1))
+            if offset is not None or op.terms:
+                error += _dot(a.flatten(2).abs(), trace.rounding(node)[None])
             parts = tuple(part.reshape(*rows, *part.shape[1:]) for part in op.adjoint(a.flatten(0, 1)))
         for source, part in zip(node.inputs, parts, strict=False):
             if source not in pending:
@@ -116,13 +120,10 @@ def _select(x: Tensor, which: Tensor | None) -> Tensor:
     return x if which is None or len(x) == 1 else x.index_select(0, which)
 
 
-def _through_gate(trace: Trace, name: str, a: Tensor, which: Tensor | None, constant: Tensor, error: Tensor) -> Tensor:
-    """Split a form at a gate: kept elements go on, ablated ones take the worst of their patch values here and now."""
-    kept = _select(trace.kept[name], which)
-    patch = trace.patch[name]
+def _patched(patch: Box, cut: Tensor, a: Tensor, constant: Tensor, error: Tensor) -> None:
+    """Ablated elements of a gated tensor take the worst of their patch values here and now. Kept ones are left to the caller."""
     center, radius = patch.center.flatten(), patch.radius.flatten()
-    cut = ~kept.flatten(1)
-    flat = a.flatten(2)
+    cut, flat = cut.flatten(1), a.flatten(2)
     if bool((center != 0).any()):
         constant += _dot(flat, cut * center)
     charge = radius + gamma(2 * len(center), a.dtype) * (center.abs() + radius)
@@ -130,14 +131,23 @@ def _through_gate(trace: Trace, name: str, a: Tensor, which: Tensor | None, cons
         spread = _dot(flat.abs(), cut * charge)
         constant -= spread
         error += gamma(len(center), a.dtype) * spread
-    return a * kept.unsqueeze(1)
 
 
-def _relax(trace: Trace, node: Node, a: Tensor, which: Tensor | None, constant: Tensor) -> Tensor:
+def _relax(
+    trace: Trace, node: Node, a: Tensor, kept: Tensor | None, which: Tensor | None, constant: Tensor, error: Tensor
+) -> Tensor:
     """Replace an elementwise function by its lower line under positive coefficients and its upper line under negative ones."""
     lines = trace.lines(node)
-    al, au = (_select(x, which).unsqueeze(1) for x in (lines.al, lines.au))
-    for intercept, part in ((lines.bl, a.clamp_min), (lines.bu, a.clamp_max)):
-        if bool((intercept != 0).any()):
-            constant += _dot(part(0).flatten(2), _select(intercept, which).flatten(1))
-    return a * torch.where(a > 0, al, au)
+    al, bl, au, bu = (_select(x, which) for x in (lines.al, lines.bl, lines.au, lines.bu))
+    if kept is not None:
+        al, bl, au, bu = al * kept, bl * kept, au * kept, bu * kept
+    # With the negative part n, the form is a*al + n*(au - al), its constant a.bl + n.(bu - bl), and |a| = a - 2 n: one pass each.
+    negative = a.clamp_max(0)
+    flat, below = a.flatten(2), negative.flatten(2)
+    if bool((bl != 0).any()):
+        constant += _dot(flat - below, bl.flatten(1))
+    if bool((bu != 0).any()):
+        constant += _dot(below, bu.flatten(1))
+    rounding = trace.rounding(node)[None]
+    error += _dot(flat, rounding) - 2 * _dot(below, rounding)
+    return torch.addcmul(a * al.unsqueeze(1), negative, (au - al).unsqueeze(1))

@@ -80,7 +80,8 @@ class Trace:
                 lines = self.lines(node)
                 slope = torch.maximum(lines.al.abs(), lines.au.abs()).amax(0, keepdim=True)
                 intercept = torch.maximum(lines.bl.abs(), lines.bu.abs()).amax(0, keepdim=True)
-                weight = gamma(1, dtype) * slope * inputs[0] + gamma(size, dtype) * intercept
+                # Three roundings: a*al, n*(au - al), their sum; the slopes' difference is at most twice the larger one.
+                weight = 4 * gamma(1, dtype) * slope * inputs[0] + 2 * gamma(size, dtype) * intercept
             self._rounding[node.name] = weight.expand(1, *node.shape).flatten()
         return self._rounding[node.name]
 

@@ -85,7 +85,7 @@ def _judge(found: Array, expected: Array, scale: float, shown: str, when: str) -
     gap = np.abs(found - expected)
     worst = np.unravel_index(int(gap.argmax()), gap.shape)
     if not gap[worst] <= TOLERANCE * max(scale, np.finfo(np.float32).tiny):
-        place = [int(i) for i in worst[1:]]
+        place = int(gap.argmax()) % gap[0].size
         raise InputError(
             shown,
             "",

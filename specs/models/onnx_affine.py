@@ -37,7 +37,11 @@ def _matmul(call: Call) -> None:
     b = call.builder
     left = call.is_constant(0)
     if not left and not call.is_constant(1):
-        raise call.error("both operands depend on the model's input", "a product with a constant is supported here")
+        raise call.error(
+            "both operands depend on the model's input",
+            "a product with a constant is supported here",
+            "attention is not read",
+        )
     x, weight = call.varying(int(left)), call.tensor(int(not left))
     shape = b.shape(x)
     if (before := weight.shape[:-2]).numel() != 1:

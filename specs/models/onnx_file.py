@@ -52,7 +52,7 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
         raise InputError(shown, "", f"not an ONNX file ({error})", "", "give a model written by an ONNX exporter") from error
     _external(original, shown, folder)
     try:
-        onnx.checker.check_model(original)
+        onnx.checker.check_model(_shaped(original))
     except Exception as error:
         said = " ".join(str(error).split())
         raise InputError(shown, "", f"not a valid ONNX model ({said[:200]})", "", "export it again") from error
@@ -89,6 +89,17 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
         )
     shape = _shape(inputs[0], shown, input_shape)
     return File(original, model, constants, inputs[0].name, shape, _TYPES[kind], graph.output[0].name, opset)
+
+
+def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, or where inputs or outputs state no shape, a copy where they do: the checker asks for one, no runtime does."""
+    if all(v.type.tensor_type.HasField("shape") for v in (*model.graph.input, *model.graph.output)):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in (*copy.graph.input, *copy.graph.output):
+        value.type.tensor_type.shape.SetInParent()
+    return copy
 
 
 def _shape(value: onnx.ValueInfoProto, shown: str, given: Shape | None) -> Shape:

@@ -44,7 +44,7 @@ class OnnxRuntime(Runtime):
     def _run(self, session: Any, feeds: Mapping[str, Array]) -> Array:
         kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
         wanted = {i.name: kinds[i.type] for i in session.get_inputs() if i.name in feeds}
-        cast = {name: np.ascontiguousarray(value, dtype=wanted[name]) for name, value in feeds.items()}
+        cast = {name: np.asarray(value, dtype=wanted[name], order="C") for name, value in feeds.items()}
         return np.asarray(session.run([self._output], cast)[0])
 
     def _ending(self, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -6,7 +6,6 @@ of stating a slice, a split or a shape is right by construction.
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 import torch
 
@@ -19,7 +18,7 @@ _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLO
 
 def _move(call: Call) -> None:
     for name, index in zip((n for n in call.node.output if n), call.moved(), strict=True):
-        call.builder.take(call.varying(0), torch.from_numpy(np.ascontiguousarray(index)), name=name)
+        call.builder.take(call.varying(0), torch.from_numpy(index.copy()), name=name)
 
 
 def _reshape(call: Call) -> None:

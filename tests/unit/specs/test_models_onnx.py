@@ -31,7 +31,11 @@ def _i(*values: int) -> Array:
 
 
 def _model(
-    nodes: Sequence[onnx.NodeProto], shape: Sequence[Any], constants: Mapping[str, Array], opset: int, outputs: Sequence[str] = ("y",),
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[Any],
+    constants: Mapping[str, Array],
+    opset: int,
+    outputs: Sequence[str] = ("y",),
     listed: bool = False,
 ) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
@@ -68,7 +72,12 @@ CASES: dict[str, tuple[int, Sequence[int], onnx.NodeProto, dict[str, Array]]] = 
     "pad axes": (18, IMAGE, _node("Pad", ["x", "p", "", "a"]), {"p": _i(1, 2, 0, 1), "a": _i(-1, 2)}),
     "pad reflect": (13, IMAGE, _node("Pad", ["x", "p"], mode="reflect"), {"p": _i(0, 0, 1, 2, 0, 0, 0, 1)}),
     "slice attributes": (8, IMAGE, _node("Slice", ["x"], starts=[1, -3], ends=[3, 100], axes=[1, 3]), {}),
-    "slice inputs": (13, IMAGE, _node("Slice", ["x", "s", "e", "a", "t"]), {"s": _i(-1, 1), "e": _i(-100, 6), "a": _i(2, 3), "t": _i(-2, 2)}),
+    "slice inputs": (
+        13,
+        IMAGE,
+        _node("Slice", ["x", "s", "e", "a", "t"]),
+        {"s": _i(-1, 1), "e": _i(-100, 6), "a": _i(2, 3), "t": _i(-2, 2)},
+    ),
     "gather": (13, IMAGE, _node("Gather", ["x", "i"], axis=2), {"i": _i(0, -1, 0)}),
     "gather one": (13, IMAGE, _node("Gather", ["x", "i"], axis=1), {"i": np.array(2)}),
     "squeeze attribute": (8, (1, 4, 1, 6), _node("Squeeze", ["x"], axes=[2]), {}),
@@ -94,22 +103,49 @@ CASES: dict[str, tuple[int, Sequence[int], onnx.NodeProto, dict[str, Array]]] = 
     "conv lower": (13, IMAGE, _node("Conv", ["x", "w"], auto_pad="SAME_LOWER", strides=[2, 3]), {"w": _w(3, 4, 4, 2)}),
     "conv valid": (13, IMAGE, _node("Conv", ["x", "w"], auto_pad="VALID"), {"w": _w(3, 4, 4, 2)}),
     "conv line": (13, (1, 4, 9), _node("Conv", ["x", "w"], strides=[2], pads=[1, 2]), {"w": _w(3, 4, 3)}),
-    "batch norm": (9, IMAGE, _node("BatchNormalization", ["x", "s", "b", "m", "v"], epsilon=1e-3),
-                   {"s": _w(4), "b": _w(4), "m": _w(4), "v": np.abs(_w(4))}),
-    "batch norm dense": (13, (1, 4), _node("BatchNormalization", ["x", "s", "b", "m", "v"]),
-                         {"s": _w(4), "b": _w(4), "m": _w(4), "v": np.abs(_w(4))}),
+    "batch norm": (
+        9,
+        IMAGE,
+        _node("BatchNormalization", ["x", "s", "b", "m", "v"], epsilon=1e-3),
+        {"s": _w(4), "b": _w(4), "m": _w(4), "v": np.abs(_w(4))},
+    ),
+    "batch norm dense": (
+        13,
+        (1, 4),
+        _node("BatchNormalization", ["x", "s", "b", "m", "v"]),
+        {"s": _w(4), "b": _w(4), "m": _w(4), "v": np.abs(_w(4))},
+    ),
     "max pool": (8, IMAGE, _node("MaxPool", ["x"], kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1]), {}),
     "max pool ceil": (12, IMAGE, _node("MaxPool", ["x"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), {}),
-    "max pool ceil pads": (12, IMAGE, _node("MaxPool", ["x"], kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1), {}),
+    "max pool ceil pads": (
+        12,
+        IMAGE,
+        _node("MaxPool", ["x"], kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1),
+        {},
+    ),
     "max pool dilated": (12, IMAGE, _node("MaxPool", ["x"], kernel_shape=[2, 3], dilations=[3, 2]), {}),
     "max pool same": (12, IMAGE, _node("MaxPool", ["x"], kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"), {}),
     "max pool line": (12, (1, 3, 9), _node("MaxPool", ["x"], kernel_shape=[3], strides=[2]), {}),
     "average pool": (8, IMAGE, _node("AveragePool", ["x"], kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1]), {}),
-    "average pool counted": (11, IMAGE, _node("AveragePool", ["x"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1), {}),
+    "average pool counted": (
+        11,
+        IMAGE,
+        _node("AveragePool", ["x"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
+        {},
+    ),
     "average pool ceil": (19, IMAGE, _node("AveragePool", ["x"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), {}),
-    "average pool ceil counted": (19, IMAGE, _node(
-        "AveragePool", ["x"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1), {}),
-    "average pool same": (11, IMAGE, _node("AveragePool", ["x"], kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER"), {}),
+    "average pool ceil counted": (
+        19,
+        IMAGE,
+        _node("AveragePool", ["x"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1),
+        {},
+    ),
+    "average pool same": (
+        11,
+        IMAGE,
+        _node("AveragePool", ["x"], kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER"),
+        {},
+    ),
     "global average": (11, IMAGE, _node("GlobalAveragePool", ["x"]), {}),
     "global max": (11, IMAGE, _node("GlobalMaxPool", ["x"]), {}),
     "gemm": (13, (1, 4), _node("Gemm", ["x", "w", "b"], alpha=0.5, beta=2.0, transB=1), {"w": _w(3, 4), "b": _w(3)}),
@@ -143,7 +179,9 @@ def test_operator_agrees_with_onnxruntime(case: str) -> None:
     model.check(-2.0, 2.0)
     # Once more between two nodes, where patches reach it and what it computes is read.
     around = [_node("Mul", ["x", "half"], "before"), *[_renamed(node)], _node("Relu", ["inner"], "y")]
-    _read(_model(around, shape, {"half": np.float32(0.5).reshape(1), **{k: np.asarray(v) for k, v in constants.items()}}, opset)).check(-2.0, 2.0)
+    _read(
+        _model(around, shape, {"half": np.float32(0.5).reshape(1), **{k: np.asarray(v) for k, v in constants.items()}}, opset)
+    ).check(-2.0, 2.0)
 
 
 def _renamed(node: onnx.NodeProto) -> onnx.NodeProto:
@@ -154,9 +192,15 @@ def _renamed(node: onnx.NodeProto) -> onnx.NodeProto:
     return copy
 
 
-@pytest.mark.parametrize(("opset", "attributes", "inputs", "constants"), [
-    (11, {"split": [1, 3]}, [], {}), (13, {}, ["s"], {"s": _i(1, 3)}), (13, {}, [], {}), (18, {"num_outputs": 2}, [], {}),
-])
+@pytest.mark.parametrize(
+    ("opset", "attributes", "inputs", "constants"),
+    [
+        (11, {"split": [1, 3]}, [], {}),
+        (13, {}, ["s"], {"s": _i(1, 3)}),
+        (13, {}, [], {}),
+        (18, {"num_outputs": 2}, [], {}),
+    ],
+)
 def test_split(opset: int, attributes: dict[str, Any], inputs: list[str], constants: dict[str, Array]) -> None:
     split = helper.make_node("Split", ["x", *inputs], ["a", "b"], axis=1, **attributes)
     model = _read(_model([split, _node("Concat", ["b", "a", "b"], axis=1)], (1, 4, 3), constants, opset))
@@ -166,9 +210,14 @@ def test_split(opset: int, attributes: dict[str, Any], inputs: list[str], consta
 
 def test_shape_plumbing_folds_at_batch_one() -> None:
     nodes = [
-        _node("Shape", ["x"], "shape"), _node("Gather", ["shape", "zero"], "batch", axis=0), _node("Unsqueeze", ["batch", "axes"], "b"),
-        _node("Concat", ["b", "rest"], "target", axis=0), _node("Reshape", ["x", "target"], "flat"),
-        _node("ConstantOfShape", ["target2"], "zeros"), _node("Add", ["flat", "zeros"], "sum"), _node("Relu", ["sum"], "y"),
+        _node("Shape", ["x"], "shape"),
+        _node("Gather", ["shape", "zero"], "batch", axis=0),
+        _node("Unsqueeze", ["batch", "axes"], "b"),
+        _node("Concat", ["b", "rest"], "target", axis=0),
+        _node("Reshape", ["x", "target"], "flat"),
+        _node("ConstantOfShape", ["target2"], "zeros"),
+        _node("Add", ["flat", "zeros"], "sum"),
+        _node("Relu", ["sum"], "y"),
     ]
     constants = {"zero": np.array(0), "axes": _i(0), "rest": _i(-1), "target2": _i(1, 12)}
     model = _read(_model(nodes, ("N", 3, 4), constants, 13, listed=True))
@@ -187,8 +236,12 @@ def test_softmax_at_the_end_is_dropped(last: str) -> None:
 
 def test_intervention_reaches_every_reader() -> None:
     nodes = [
-        _node("Conv", ["x", "w"], "c"), _node("Relu", ["c"], "r"), _node("Identity", ["r"], "i"), _node("Add", ["r", "i"], "s"),
-        _node("GlobalAveragePool", ["s"], "g"), _node("Flatten", ["g"]),
+        _node("Conv", ["x", "w"], "c"),
+        _node("Relu", ["c"], "r"),
+        _node("Identity", ["r"], "i"),
+        _node("Add", ["r", "i"], "s"),
+        _node("GlobalAveragePool", ["s"], "g"),
+        _node("Flatten", ["g"]),
     ]
     model = _read(_model(nodes, IMAGE, {"w": _w(3, 4, 2, 2)}, 8))
     shape = model.graph.shape("r")
@@ -203,7 +256,9 @@ def test_intervention_reaches_every_reader() -> None:
 
 
 def test_local_functions_are_inlined() -> None:
-    function = helper.make_function("own", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 13)])
+    function = helper.make_function(
+        "own", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 13)]
+    )
     model = _model([helper.make_node("Twice", ["x"], ["t"], domain="own"), _node("Relu", ["t"])], (1, 3), {}, 13)
     model.functions.append(function)
     model.opset_import.append(helper.make_opsetid("own", 1))
@@ -223,8 +278,14 @@ REFUSED = {
     "do not broadcast": ([_node("Add", ["x", "w"])], {"w": _w(3)}),
     "operands do not fit": ([_node("Reshape", ["x", "s"])], {"s": _i(3, -1)}),
     "does not depend on the input": ([_node("Neg", ["w"])], {"w": _w(3)}),
-    "further result 'mask' is read": ([
-        helper.make_node("Dropout", ["x"], ["d", "mask"]), _node("Cast", ["mask"], "m", to=TensorProto.FLOAT), _node("Add", ["d", "m"])], {}),
+    "further result 'mask' is read": (
+        [
+            helper.make_node("Dropout", ["x"], ["d", "mask"]),
+            _node("Cast", ["mask"], "m", to=TensorProto.FLOAT),
+            _node("Add", ["d", "m"]),
+        ],
+        {},
+    ),
     "RandomNormal": ([_node("RandomNormal", [], "n", shape=[1, 4]), _node("Add", ["x", "n"])], {}),
 }
 
@@ -256,16 +317,22 @@ def _outside() -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize(("message", "content"), [
-    ("not an ONNX file", b"\xff\xffnonsense"),
-    ("not a valid ONNX model", b""),
-    ("not a valid ONNX model", _cyclic().SerializeToString()),
-    ("2 inputs ('x', 'z')", _two_inputs().SerializeToString()),
-    ("2 outputs ('a', 'b')", _model([_node("Relu", ["x"], "a"), _node("Neg", ["x"], "b")], (1, 4), {}, 13, ("a", "b")).SerializeToString()),
-    ("only its first dimension", _model([_node("Relu", ["x"])], ("N", "T"), {}, 13).SerializeToString()),
-    ("ONNX opset 6", _model([_node("Relu", ["x"])], (1, 4), {}, 6).SerializeToString()),
-    ("external data must lie", _outside().SerializeToString()),
-])
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        ("not an ONNX file", b"\xff\xffnonsense"),
+        ("not a valid ONNX model", b""),
+        ("not a valid ONNX model", _cyclic().SerializeToString()),
+        ("2 inputs ('x', 'z')", _two_inputs().SerializeToString()),
+        (
+            "2 outputs ('a', 'b')",
+            _model([_node("Relu", ["x"], "a"), _node("Neg", ["x"], "b")], (1, 4), {}, 13, ("a", "b")).SerializeToString(),
+        ),
+        ("only its first dimension", _model([_node("Relu", ["x"])], ("N", "T"), {}, 13).SerializeToString()),
+        ("ONNX opset 6", _model([_node("Relu", ["x"])], (1, 4), {}, 6).SerializeToString()),
+        ("external data must lie", _outside().SerializeToString()),
+    ],
+)
 def test_broken_files_are_input_errors(message: str, content: bytes, tmp_path: Any) -> None:
     with pytest.raises(InputError) as error:
         file = parse(content, "m.onnx", tmp_path)
