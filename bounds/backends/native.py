@@ -65,13 +65,6 @@ class NativeBounder(Bounder):
         """The model's half of each form, over the input. Shape: one circuit, all forms."""
         return _pull_output(self.model, self.query.margins.model)
 
-    @cached_property
-    def _circuit_form(self) -> linear.Form:
-        """The circuit's half, pulled back as far as all circuits share it."""
-        gated = {gate.tensor for gate in self.query.gates.gates}
-        form = linear.start(self.query.graph.output, self.query.margins.circuit.unsqueeze(0))
-        return linear.pull_back(self.model, form, stop=lambda n: isinstance(n.op, Elementwise) or n.name in gated)
-
     def bound(self, masks: Tensor) -> Bound:
         masks = masks.to(self.query.graph.device)
         parts = [self._bound(part) for part in masks.split(self._together)]
@@ -108,6 +101,8 @@ class NativeBounder(Bounder):
 
     def _linear(self, trace: Trace, circuits: int) -> Tensor:
         graph = self.query.graph
+        shared = linear.start(graph.output, self.query.margins.circuit.unsqueeze(0))
+        shared = linear.pull_back(trace, shared, stop=lambda n: isinstance(n.op, Elementwise) or n.name in trace.kept)
         rows = self.query.margins.circuit.shape[0]
         widest = max(int(torch.Size(node.shape).numel()) for node in graph.nodes)
         together = max(1, self.options.memory // (5 * rows * widest * torch.finfo(graph.dtype).bits // 8))
@@ -115,7 +110,7 @@ class NativeBounder(Bounder):
         found: list[Tensor] = []
         for which in every.split(together):
             index = torch.arange(rows, device=graph.device).expand(len(which), rows)
-            form = self._circuit_form.pick(index, torch.ones_like(index, dtype=graph.dtype))
+            form = shared.pick(index, torch.ones_like(index, dtype=graph.dtype))
             found.append(linear.concretize(trace, _joined(linear.pull_back(trace, form, which), self._model_form, graph)))
         return torch.cat(found)
 

@@ -25,7 +25,7 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.region import Box
 from bounds.rounding import down, gamma
 
-__all__ = ["Form", "concretize", "pull_back", "start"]
+__all__ = ["Form", "concretize", "dot", "patched", "pull_back", "select", "start"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,7 @@ class Form:
         Only before any relaxation: a lower bound negated is none, while the charge for rounding affine steps is symmetric."""
         pending: dict[str, Tensor] = {}
         for name, a in self.pending.items():
-            taken = a[0].index_select(0, rows.flatten()).reshape(*rows.shape, *a.shape[2:])
+            taken = a[0].indexselect(0, rows.flatten()).reshape(*rows.shape, *a.shape[2:])
             pending[name] = taken * sign.reshape(*rows.shape, *[1] * (a.dim() - 2))
         return Form(pending, self.constant[0][rows] * sign, self.error[0][rows], self.ungated)
 
@@ -75,8 +75,8 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
         rows = a.shape[:2]
         kept: Tensor | None = None
         if name in trace.kept and name not in fresh:
-            kept = _select(trace.kept[name], which)
-            _patched(trace.patch[name], ~kept, a, constant, error)
+            kept = select(trace.kept[name], which)
+            patched(trace.patch[name], ~kept, a, constant, error)
         op = node.op
         if isinstance(op, Elementwise):
             parts = (_relax(trace, node, a, kept, which, constant, error),)
@@ -85,9 +85,9 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
             a = a if kept is None else a * kept.unsqueeze(1)
             offset = op.offset()
             if offset is not None:
-                constant += _dot(a.flatten(2), offset.expand(node.shape).reshape(1, -1))
+                constant += dot(a.flatten(2), offset.expand(node.shape).reshape(1, -1))
             if offset is not None or op.terms:
-                error += _dot(a.flatten(2).abs(), trace.rounding(node)[None])
+                error += dot(a.flatten(2).abs(), trace.rounding(node)[None])
             parts = tuple(part.reshape(*rows, *part.shape[1:]) for part in op.adjoint(a.flatten(0, 1)))
         for source, part in zip(node.inputs, parts, strict=False):
             if source not in pending:
@@ -95,7 +95,7 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
                 continue
             total = pending[source] + part
             size = trace.read[source].magnitude.amax(0, keepdim=True).flatten(1)
-            error += _dot(total.flatten(2).abs(), gamma(1, total.dtype) * size)
+            error += dot(total.flatten(2).abs(), gamma(1, total.dtype) * size)
             pending[source] = total
         error += gamma(1, a.dtype) * constant.abs()
     return Form(pending, constant, error + trace.floor, fresh & set(pending))
@@ -110,25 +110,25 @@ def concretize(trace: Trace, form: Form) -> Tensor:
     return torch.where(constant.isnan() | (constant == torch.inf), torch.full_like(constant, -torch.inf), constant)
 
 
-def _dot(a: Tensor, v: Tensor) -> Tensor:
+def dot(a: Tensor, v: Tensor) -> Tensor:
     """Rows times one vector a circuit. Shapes: `(circuits, rows, n)`, `(circuits or 1, n)` to `(circuits, rows)`."""
     return a @ v[0] if len(v) == 1 else torch.bmm(a, v.unsqueeze(2)).squeeze(2)
 
 
-def _select(x: Tensor, which: Tensor | None) -> Tensor:
+def select(x: Tensor, which: Tensor | None) -> Tensor:
     """Rows of the trace's batch axis that a form stands for; shared ones stay shared."""
-    return x if which is None or len(x) == 1 else x.index_select(0, which)
+    return x if which is None or len(x) == 1 else x.indexselect(0, which)
 
 
-def _patched(patch: Box, cut: Tensor, a: Tensor, constant: Tensor, error: Tensor) -> None:
+def patched(patch: Box, cut: Tensor, a: Tensor, constant: Tensor, error: Tensor) -> None:
     """Ablated elements of a gated tensor take the worst of their patch values here and now. Kept ones are left to the caller."""
     center, radius = patch.center.flatten(), patch.radius.flatten()
     cut, flat = cut.flatten(1), a.flatten(2)
     if bool((center != 0).any()):
-        constant += _dot(flat, cut * center)
+        constant += dot(flat, cut * center)
     charge = radius + gamma(2 * len(center), a.dtype) * (center.abs() + radius)
     if bool((charge != 0).any()):
-        spread = _dot(flat.abs(), cut * charge)
+        spread = dot(flat.abs(), cut * charge)
         constant -= spread
         error += gamma(len(center), a.dtype) * spread
 
@@ -138,16 +138,16 @@ def _relax(
 ) -> Tensor:
     """Replace an elementwise function by its lower line under positive coefficients and its upper line under negative ones."""
     lines = trace.lines(node)
-    al, bl, au, bu = (_select(x, which) for x in (lines.al, lines.bl, lines.au, lines.bu))
+    al, bl, au, bu = (select(x, which) for x in (lines.al, lines.bl, lines.au, lines.bu))
     if kept is not None:
         al, bl, au, bu = al * kept, bl * kept, au * kept, bu * kept
     # With the negative part n, the form is a*al + n*(au - al), its constant a.bl + n.(bu - bl), and |a| = a - 2 n: one pass each.
     negative = a.clamp_max(0)
     flat, below = a.flatten(2), negative.flatten(2)
     if bool((bl != 0).any()):
-        constant += _dot(flat - below, bl.flatten(1))
+        constant += dot(flat - below, bl.flatten(1))
     if bool((bu != 0).any()):
-        constant += _dot(below, bu.flatten(1))
+        constant += dot(below, bu.flatten(1))
     rounding = trace.rounding(node)[None]
-    error += _dot(flat, rounding) - 2 * _dot(below, rounding)
+    error += dot(flat, rounding) - 2 * dot(below, rounding)
     return torch.addcmul(a * al.unsqueeze(1), negative, (au - al).unsqueeze(1))

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from bounds.domains.envelope import difference_envelope
 from bounds.gates import Gates
 from bounds.graph import Graph, Node
 from bounds.ops.base import Affine, Elementwise, Lines
@@ -37,6 +38,8 @@ class Trace:
     read: dict[str, Box] = field(default_factory=dict[str, Box])
     delta: dict[str, Box] = field(default_factory=dict[str, Box])
     _lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
+    _difference: dict[str, tuple[Lines, Tensor]] = field(default_factory=dict[str, tuple[Lines, Tensor]])
+    _delta_rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     _rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @cached_property
@@ -60,6 +63,35 @@ class Trace:
                 return self.model.lines(node)
             self._lines[node.name] = node.op.envelope(box.lower, box.upper)
         return self._lines[node.name]
+
+    def difference(self, node: Node) -> tuple[Lines, Tensor]:
+        """Lines in the difference of an elementwise node's arguments that enclose the difference of its values, and where there
+        are such lines (where not, they are zero and mean nothing). Computed once. Source: see `bounds.domains.difference`."""
+        if node.name not in self._difference:
+            assert isinstance(node.op, Elementwise) and self.model is not None
+            source = node.inputs[0]
+            self._difference[node.name] = difference_envelope(
+                node.op, self.model.read[source], self.read[source], self.delta[source]
+            )
+        return self._difference[node.name]
+
+    def delta_rounding(self, node: Node) -> Tensor:
+        """Error weights as `rounding` has them, of one backward step of differences."""
+        if node.name not in self._delta_rounding:
+            op, dtype = node.op, self.graph.dtype
+            sizes = [
+                self.delta[x].magnitude.amax(0, keepdim=True) if x in self.delta else torch.zeros_like(self.read[x].lower[:1])
+                for x in node.inputs
+            ]
+            if isinstance(op, Affine):
+                weight = gamma(op.terms, dtype) * op.magnitude(*sizes)
+            else:
+                lines, _ = self.difference(node)
+                slope = torch.maximum(lines.al.abs(), lines.au.abs()).amax(0, keepdim=True)
+                intercept = torch.maximum(lines.bl.abs(), lines.bu.abs()).amax(0, keepdim=True)
+                weight = 4 * gamma(1, dtype) * slope * sizes[0] + 2 * gamma(intercept[0].numel(), dtype) * intercept
+            self._delta_rounding[node.name] = weight.expand(1, *node.shape).flatten()
+        return self._delta_rounding[node.name]
 
     def rounding(self, node: Node) -> Tensor:
         """Error weights of one backward step: rounding moves a form `a.y` by at most `|a| . rounding`, over all circuits.
