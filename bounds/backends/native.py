@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from bounds.backends.base import Backend, Bounder
-from bounds.domains import interval, linear
+from bounds.domains import difference, interval, linear
 from bounds.domains.refine import circuit_trace, model_trace
+from bounds.domains.sharpen import difference_trace
 from bounds.domains.trace import Trace
 from bounds.graph import Graph
 from bounds.ops.base import Elementwise
@@ -27,14 +28,14 @@ __all__ = ["Native", "NativeBounder", "model_forms"]
 
 @dataclass(frozen=True, slots=True)
 class Native(Backend):
-    """Interval or backward linear bounds in `dtype` on `device`; `memory` bounds the working set in bytes.
+    """Interval bounds, backward linear bounds, or these and the difference domain's, in `dtype` on `device`; `memory` bounds the working set in bytes.
 
     Guarantees: enclosures in real arithmetic, rounding charged (float32 is as sound as float64, and looser). Cost of `linear`: for
     each circuit one backward pass a layer, over the elements that intervals leave open; see `bounds.domains.refine`.
     """
 
     name: ClassVar[str] = "native"
-    method: Literal["interval", "linear"] = "linear"
+    method: Literal["interval", "linear", "difference"] = "linear"
     dtype: torch.dtype = torch.float64
     device: str = "cpu"
     memory: int = 1 << 29
@@ -53,7 +54,7 @@ class NativeBounder(Bounder):
     @cached_property
     def model(self) -> Trace:
         """Bounds of every tensor of the model."""
-        return model_trace(self.query.graph, self.query.region, self.options.memory, self.options.method == "linear")
+        return model_trace(self.query.graph, self.query.region, self.options.memory, self.options.method != "interval")
 
     @cached_property
     def _model_interval(self) -> Tensor:
@@ -77,13 +78,22 @@ class NativeBounder(Bounder):
         size = sum(int(torch.Size(node.shape).numel()) for node in self.query.graph.nodes)
         return max(1, self.options.memory // (8 * size * torch.finfo(self.query.graph.dtype).bits // 8))
 
+    @cached_property
+    def _rows_together(self) -> int:
+        """How many circuits' forms can be pulled back at once."""
+        widest = max(int(torch.Size(node.shape).numel()) for node in self.query.graph.nodes)
+        each = 5 * self.query.margins.circuit.shape[0] * widest * torch.finfo(self.query.graph.dtype).bits // 8
+        return max(1, self.options.memory // each)
+
     def _bound(self, masks: Tensor) -> Tensor:
         """Lower bounds of the forms, offsets included. Shape: `(circuits, forms)`."""
-        query, refine = self.query, self.options.method == "linear"
+        query, refine = self.query, self.options.method != "interval"
         trace = circuit_trace(self.model, query.gates, masks, self.options.memory, refine)
         best = self._interval(trace)
         if refine:
             best = torch.maximum(best, self._linear(trace, len(masks)))
+        if self.options.method == "difference":
+            best = torch.maximum(best, self._difference(trace, len(masks)))
         offset = query.margins.offset
         error = 4 * torch.finfo(best.dtype).eps * (best.abs() + self._model_interval.abs() + offset.abs())
         return best + offset - error
@@ -104,15 +114,27 @@ class NativeBounder(Bounder):
         shared = linear.start(graph.output, self.query.margins.circuit.unsqueeze(0))
         shared = linear.pull_back(trace, shared, stop=lambda n: isinstance(n.op, Elementwise) or n.name in trace.kept)
         rows = self.query.margins.circuit.shape[0]
-        widest = max(int(torch.Size(node.shape).numel()) for node in graph.nodes)
-        together = max(1, self.options.memory // (5 * rows * widest * torch.finfo(graph.dtype).bits // 8))
         every = torch.arange(circuits, device=graph.device)
         found: list[Tensor] = []
-        for which in every.split(together):
+        for which in every.split(self._rows_together):
             index = torch.arange(rows, device=graph.device).expand(len(which), rows)
             form = shared.pick(index, torch.ones_like(index, dtype=graph.dtype))
             found.append(linear.concretize(trace, _joined(linear.pull_back(trace, form, which), self._model_form, graph)))
         return torch.cat(found)
+
+
+    def _difference(self, trace: Trace, circuits: int) -> Tensor:
+        """Lower bounds of the forms through the difference domain, after it has tightened the trace: the best of three mixes."""
+        trace = difference_trace(trace, self.options.memory)
+        margins, graph = self.query.margins, self.query.graph
+        best = self._interval(trace)
+        for which in torch.arange(circuits, device=graph.device).split(self._rows_together // 2 + 1):
+            q = margins.circuit.expand(len(which), *margins.circuit.shape)
+            p = (margins.circuit + margins.model).expand_as(q)
+            for mix in ("siamese", "difference", "greedy"):
+                pair = difference.pull_back(trace, difference.start(graph.output, p, q), mix, which)
+                best[which] = torch.maximum(best[which], difference.concretize(trace, pair))
+        return best
 
 
 def model_forms(graph: Graph, region: Region, coefficients: Tensor, memory: int = 1 << 29) -> Tensor:

@@ -76,6 +76,10 @@ def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None) -
             p = -cut if p is None else p - cut
             q = q - cut
             error += dot(p.flatten(2).abs(), gamma(1, p.dtype) * model.read[name].magnitude.flatten(1))
+        if not any(x in trace.delta for x in node.inputs):
+            q = None  # computed from what does not differ
+            if p is None:
+                continue
         if isinstance(node.op, Elementwise):
             p, q = _relax(trace, node, p, q, mix, which, constant, error)
         elif p is not None:

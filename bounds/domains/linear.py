@@ -46,7 +46,7 @@ class Form:
         Only before any relaxation: a lower bound negated is none, while the charge for rounding affine steps is symmetric."""
         pending: dict[str, Tensor] = {}
         for name, a in self.pending.items():
-            taken = a[0].indexselect(0, rows.flatten()).reshape(*rows.shape, *a.shape[2:])
+            taken = a[0].index_select(0, rows.flatten()).reshape(*rows.shape, *a.shape[2:])
             pending[name] = taken * sign.reshape(*rows.shape, *[1] * (a.dim() - 2))
         return Form(pending, self.constant[0][rows] * sign, self.error[0][rows], self.ungated)
 
@@ -117,7 +117,7 @@ def dot(a: Tensor, v: Tensor) -> Tensor:
 
 def select(x: Tensor, which: Tensor | None) -> Tensor:
     """Rows of the trace's batch axis that a form stands for; shared ones stay shared."""
-    return x if which is None or len(x) == 1 else x.indexselect(0, which)
+    return x if which is None or len(x) == 1 else x.index_select(0, which)
 
 
 def patched(patch: Box, cut: Tensor, a: Tensor, constant: Tensor, error: Tensor) -> None:

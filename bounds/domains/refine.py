@@ -14,7 +14,7 @@ from bounds.graph import Graph, Node
 from bounds.ops.base import Elementwise
 from bounds.region import Box, Region
 
-__all__ = ["circuit_trace", "model_trace"]
+__all__ = ["chunks", "circuit_trace", "enter_delta", "model_trace", "open_elements", "zero_box"]
 
 
 def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) -> Trace:
@@ -41,7 +41,7 @@ def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine
             continue
         trace.value[node.name] = trace.read[node.name] = model.value[node.name]
         if node.name in trace.kept:
-            _gate(trace, node.name, _zero(model.value[node.name]))
+            enter_delta(trace, node.name, zero_box(model.value[node.name]))
     return trace
 
 
@@ -52,17 +52,17 @@ def _enter(trace: Trace, node: Node, refine: bool, memory: int) -> None:
     delta: Box | None = None
     if trace.model is not None:
         model = trace.model
-        deltas = [trace.delta[x] if x in trace.delta else _zero(model.read[x]) for x in node.inputs]
+        deltas = [trace.delta[x] if x in trace.delta else zero_box(model.read[x]) for x in node.inputs]
         delta = interval.difference_image(node, deltas, [model.read[x] for x in node.inputs], [trace.read[x] for x in node.inputs])
         box = box.intersect(interval.plus(model.value[name], delta))
     if refine:
         box = _refined(trace, node, box, memory)
     trace.value[name] = trace.read[name] = box
     if delta is not None and trace.model is not None:
-        _gate(trace, name, delta.intersect(interval.minus(box, trace.model.value[name])))
+        enter_delta(trace, name, delta.intersect(interval.minus(box, trace.model.value[name])))
 
 
-def _gate(trace: Trace, name: str, delta: Box) -> None:
+def enter_delta(trace: Trace, name: str, delta: Box) -> None:
     """Enter what readers of a circuit's tensor see, and by how much it differs from what the model's readers see."""
     trace.delta[name] = delta
     if name in trace.kept and trace.model is not None:
@@ -71,24 +71,25 @@ def _gate(trace: Trace, name: str, delta: Box) -> None:
         trace.delta[name] = interval.gated_difference(delta, trace.model.value[name], patch, kept)
 
 
-def _zero(like: Box) -> Box:
+def zero_box(like: Box) -> Box:
+    """The difference of what does not differ."""
     return Box(torch.zeros_like(like.lower), torch.zeros_like(like.upper))
 
 
 def _refined(trace: Trace, node: Node, box: Box, memory: int) -> Box:
     """Backward linear bounds where a relaxation needs them: first the end that the model's own sign makes likely to settle the
     element, then, where that did not, the other end."""
-    needed = _needed(trace, node, box)
+    needed = open_elements(trace, node, box)
     if needed is None:
         return box
     guide = box if trace.model is None else trace.model.value[node.name]
     sign = torch.where(guide.lower + guide.upper < 0, -1.0, 1.0).to(box.lower.dtype).flatten(1)
     box = _tighten(trace, node, box, needed, sign, memory)
-    needed = _needed(trace, node, box)
+    needed = open_elements(trace, node, box)
     return box if needed is None else _tighten(trace, node, box, needed, -sign, memory)
 
 
-def _needed(trace: Trace, node: Node, box: Box) -> Tensor | None:
+def open_elements(trace: Trace, node: Node, box: Box) -> Tensor | None:
     """Which elements a relaxation downstream depends on and is not exact for. Shape: `(circuits, size)`; None where none is.
 
     An element that only an ablated neuron reads, or that is ablated itself, is not needed: its value is replaced.
@@ -111,7 +112,7 @@ def _tighten(trace: Trace, node: Node, box: Box, needed: Tensor, sign: Tensor, m
     lower, upper = (x.flatten(1).expand(len(needed), -1).clone() for x in (box.lower, box.upper))
     sign = sign.expand(len(needed), -1)
     shared, position = _shared_rows(trace, node, needed)
-    for circuits, rows in _chunks(trace, needed, memory):
+    for circuits, rows in chunks(trace, needed, memory):
         found = needed.index_select(0, circuits)
         order = found.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :rows]
         real = found.gather(1, order)
@@ -143,7 +144,7 @@ def _shared_rows(trace: Trace, node: Node, needed: Tensor) -> tuple[linear.Form,
     return form, position
 
 
-def _chunks(trace: Trace, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, int]]:
+def chunks(trace: Trace, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, int]]:
     """Group circuits that need a like number of rows, so that padding is small and the coefficients fit in memory."""
     counts = needed.sum(1)
     order = counts.argsort(descending=True)
