@@ -1,0 +1,117 @@
+"""From (Circuit, Spec, Model) to the queries that a backend is asked, and the names of what a witness shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.backends.native import model_forms
+from bounds.gates import Gate, Gates
+from bounds.graph import Graph
+from bounds.query import Query
+from bounds.region import Region
+from specs.agreement import Top1
+from specs.circuit import Circuit
+from specs.errors import InputError
+from specs.margins import agreement_margins, check_outputs, top_differences
+from specs.model import Model
+from specs.patches import patch_boxes
+from specs.sets import read_regions
+from specs.spec import Spec
+
+__all__ = ["Claim", "Component", "Problem", "encode", "encode_scope"]
+
+Component = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claim:
+    """One region of a spec. `label` tells it from the others: `index 7`."""
+
+    label: str
+    query: Query
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """A spec about a model, ready to ask. `components` are in the order of mask columns; `mask` `(1, components)` is the circuit."""
+
+    model: Model
+    spec: Spec
+    gates: Gates
+    components: tuple[Component, ...]
+    mask: Tensor
+    claims: tuple[Claim, ...]
+
+    def kept(self, mask: Tensor) -> dict[str, list[int]]:
+        """Component indices that a mask row keeps, site by site."""
+        found: dict[str, list[int]] = {gate.tensor: [] for gate in self.gates.gates}
+        for (site, index), keep in zip(self.components, mask.flatten().tolist(), strict=True):
+            if keep:
+                found[site].append(index)
+        return found
+
+
+def encode(circuit: Circuit, spec: Spec, model: Model) -> Problem:
+    """The question whether a circuit meets a spec.
+
+    Raises: InputError: a site, granularity, index or output that the model does not have; values or regions that do not fit; a
+    model that is misread on the spec's own inputs.
+    """
+    scope = {site: str(granularity) for site, granularity in circuit.scope.items()}
+    problem = encode_scope(scope, spec, model, file=circuit.file, place="$.scope")
+    parts: list[Tensor] = []
+    for gate in problem.gates.gates:
+        parts.append(_mask(circuit, gate))
+    mask = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
+    return Problem(model, spec, problem.gates, problem.components, mask.unsqueeze(0), problem.claims)
+
+
+def encode_scope(scope: dict[str, str], spec: Spec, model: Model, *, file: str, place: str) -> Problem:
+    """The question with everything in `scope` (site to granularity, stated at `file` `place`) kept: where a search starts."""
+    graph = model.graph
+    groups = {site: model.group(site, granularity, shown=file, where=f"{place}.{site}") for site, granularity in scope.items()}
+    if not groups:
+        raise InputError(file, place, "no sites", "at least one", "`certify show MODEL` lists them")
+    check_outputs(spec.agreement, graph.shape(graph.output), file=spec.file)
+    boxes = patch_boxes(spec.patching, graph, groups, model.dtype, file=spec.file)
+    ordered = [node.name for node in graph.nodes if node.name in groups]
+    gates = Gates(tuple(Gate(site, *groups[site], boxes[site]) for site in ordered))
+    components = tuple((gate.tensor, i) for gate in gates.gates for i in range(gate.size))
+    regions = read_regions(spec.input, graph.input_shape, model.dtype, file=spec.file, where="$.input")
+    claims: list[Claim] = []
+    for label, region in regions:
+        box = region.box()
+        model.check(box.lower, box.upper)
+        claims.append(Claim(label, Query(graph, gates, region, _margins(spec, graph, region))))
+    return Problem(model, spec, gates, components, torch.ones((1, len(components)), dtype=torch.bool), tuple(claims))
+
+
+def _mask(circuit: Circuit, gate: Gate) -> Tensor:
+    kept = circuit.kept[gate.tensor]
+    mask = torch.zeros(gate.size, dtype=torch.bool)
+    if kept == "all":
+        return ~mask
+    if kept == "none":
+        return mask
+    for i, index in enumerate(kept):
+        if index >= gate.size:
+            raise InputError(
+                circuit.file, f"$.kept.{gate.tensor}[{i}]", f"component {index}", f"site {gate.tensor} has {gate.size}",
+                f"use 0..{gate.size - 1}",
+            )  # fmt: skip
+        mask[index] = True
+    return mask
+
+
+def _margins(spec: Spec, graph: Graph, region: Region):
+    shape = graph.shape(graph.output)
+    if not isinstance(spec.agreement, Top1):
+        return agreement_margins(spec.agreement, shape)
+    # t cannot be the model's first output anywhere if some k is provably above it everywhere.
+    pairs = top_differences(shape)
+    n = int(torch.Size(shape).numel())
+    below = (model_forms(graph, region, -pairs) > 0).reshape(n, n - 1).any(1)
+    return agreement_margins(spec.agreement, shape, [t for t in range(n) if not bool(below[t])])

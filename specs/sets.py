@@ -1,0 +1,93 @@
+"""From the record of a region to the set of inputs that the model receives."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bounds import region as sets
+from bounds.ops.base import Shape
+from bounds.rounding import down, up
+from specs import region as records
+from specs.arrays import resolve, resolve_each, resolve_rows, to_input, to_shape
+from specs.errors import InputError
+
+__all__ = ["as_received", "read_regions"]
+
+
+def as_received(array: NDArray[np.float64], dtype: torch.dtype) -> Tensor:
+    """Numbers rounded to the model's own precision, held in float64: what the model is given, not what the file says."""
+    return torch.tensor(array, dtype=torch.float64).to(dtype).double()
+
+
+def read_regions(record: records.Region, shape: Shape, dtype: torch.dtype, *, file: str, where: str) -> list[tuple[str, sets.Region]]:
+    """The sets that a record states, with a label each: one, or one for every index of a list.
+
+    Centres, points and ends are rounded to the model's input precision first, so a region around a point contains it as the model
+    receives it; radii and clip are taken exactly, and ends computed from them rounded outward. Raises: InputError: as
+    `specs.arrays`, or the region is empty.
+    """
+    ends = _clip(record, shape, file, where)
+    if isinstance(record, records.Hull):
+        rows = [_input(record, row, shape, file, f"{where}.points") for row in resolve_rows(record.points, file=file, where=f"{where}.points")]
+        points = torch.stack([as_received(row, dtype) for row in rows])
+        if bool(((points < ends.lower) | (points > ends.upper)).any()):
+            raise InputError(file, f"{where}.clip", "a point of the hull outside", "points inside", "clip them first or delete `clip`")
+        ulp = torch.finfo(dtype).eps * points.abs().amax(0)
+        return [("hull", sets.Hull(points, up(ulp + torch.finfo(dtype).tiny)))]
+    if isinstance(record, records.Box):
+        lower, upper = (
+            as_received(_input(record, resolve(end, file=file, where=f"{where}.{key}"), shape, file, f"{where}.{key}"), dtype)
+            for key, end in (("lower", record.lower), ("upper", record.upper))
+        )
+        return [("box", _nonempty(sets.Box(lower, upper), ends, file, where))]
+    found: list[tuple[str, sets.Region]] = []
+    centers = resolve_each(record.center, file=file, where=f"{where}.center")
+    for label, center in zip(_labels(record, len(centers)), centers, strict=True):
+        c = as_received(_input(record, center, shape, file, f"{where}.center"), dtype)
+        e = torch.tensor(to_shape(resolve(record.epsilon, file=file, where=f"{where}.epsilon"), shape, file=file, where=f"{where}.epsilon"))
+        if bool((e < 0).any()):
+            raise InputError(file, f"{where}.epsilon", f"{float(e.min())}", "radii of 0 or more")
+        whole = sets.Box(torch.where(e > 0, down(c - e), c), torch.where(e > 0, up(c + e), c))
+        box = _nonempty(whole, ends, file, where)
+        found.append((label, sets.Ball(c, float(e.flatten()[0]), box) if isinstance(record, records.L2) else box))
+    return found
+
+
+def _labels(record: records.Linf | records.L2, count: int) -> list[str]:
+    index = getattr(record.center, "index", None)
+    if isinstance(index, tuple):
+        return [f"index {i}" for i in index]
+    return [f"index {index}" if isinstance(index, int) else "center"] * count
+
+
+def _input(record: records.Region, array: NDArray[np.float64], shape: Shape, file: str, where: str) -> NDArray[np.float64]:
+    return to_input(array, shape, scale=record.scale, layout=record.layout, file=file, where=where)
+
+
+def _clip(record: records.Region, shape: Shape, file: str, where: str) -> sets.Box:
+    """The valid range as a box, infinite where there is none."""
+    ends: list[Tensor] = []
+    for i, endless in enumerate((-np.inf, np.inf)):
+        end = None if record.clip is None else record.clip[i]
+        if end is None:
+            ends.append(torch.full(shape, endless, dtype=torch.float64))
+        else:
+            place = f"{where}.clip[{i}]"
+            ends.append(torch.tensor(to_shape(resolve(end, file=file, where=place), shape, layout=record.layout, file=file, where=place)))
+    return sets.Box(ends[0], ends[1])
+
+
+def _nonempty(box: sets.Box, clip: sets.Box, file: str, where: str) -> sets.Box:
+    cut = box.intersect(clip)
+    empty = (cut.lower > cut.upper).flatten()
+    if bool(empty.any()):
+        i = int(empty.nonzero()[0])
+        low, high = float(cut.lower.flatten()[i]), float(cut.upper.flatten()[i])
+        raise InputError(
+            file, where, f"the region is empty at coordinate {i} (lower {low:g}, upper {high:g})", "lower <= upper everywhere",
+            "check clip and the centre's scale",
+        )  # fmt: skip
+    return cut

@@ -1,0 +1,213 @@
+"""`REPORT.json`: what was asked, what was found, and how; written whole or not at all, and read back.
+
+Where a number does not exist it is null: a report holds finite JSON numbers only. `python -m verify.report` writes the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from verify.verdict import Name
+
+__all__ = [
+    "REPORT_FORMAT",
+    "SCHEMA",
+    "CircuitSummary",
+    "ClaimReport",
+    "Minimality",
+    "Queries",
+    "Report",
+    "Rung",
+    "WitnessReport",
+    "read_report",
+    "report_schema",
+    "write_report",
+]
+
+REPORT_FORMAT = "certify.report/1"
+SCHEMA = Path(__file__).parent / "schemas" / "report.schema.json"
+
+Nested: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}, {"type": "array"}]})]
+"""Numbers in nested lists; null where a number is not finite (an output that overflowed)."""
+
+Seconds: TypeAlias = Annotated[float, Field(ge=0)]
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class WitnessReport(_Record):
+    """A counterexample: the input, what each ablated site was patched with, and both outputs in the original model's own runtime.
+
+    Arrays have the model's shapes. `claim` names the claim that it breaks; `deviation` is what was replayed.
+    """
+
+    claim: str
+    deviation: float
+    input: Nested
+    patch: dict[str, Nested]
+    model_output: Nested
+    circuit_output: Nested
+
+
+class Rung(_Record):
+    """One step of the ladder, over all claims: how many questions reached it, how many it decided, its wall-clock time."""
+
+    name: str
+    asked: Count
+    decided: Count
+    time_s: Seconds
+
+
+class Queries(_Record):
+    """How many questions were asked (one for each claim and circuit), and which kind of step decided them."""
+
+    asked: Count = 0
+    by_witness_pool: Count = 0
+    by_attack: Count = 0
+    by_bound: Count = 0
+    by_split: Count = 0
+    by_exact: Count = 0
+
+
+class ClaimReport(_Record):
+    """The answer for one center. Fields are as in the report; `reason` says why it is unknown, `decided_by` names the rung."""
+
+    label: str
+    verdict: Name
+    margin: float | None = None
+    deviation: float | None = None
+    reason: str | None = None
+    decided_by: str | None = None
+    time_s: Seconds = 0.0
+    witness: WitnessReport | None = None
+
+
+class CircuitSummary(_Record):
+    """The circuit: components kept (`size`) of those in scope (`scope_size`), and which, as `circuit.json` says it."""
+
+    file: str | None = None
+    size: Count
+    scope_size: Count
+    scope: dict[str, str]
+    kept: dict[str, list[Count] | Literal["all", "none"]]
+
+
+class Minimality(_Record):
+    """What was shown of the circuit's minimality."""
+
+    level: Literal["quasi", "local", "subset", "cardinal"]
+    proven: bool
+    lower: Count | None = None
+    upper: Count | None = None
+    unresolved: list[str] = Field(default_factory=list[str])
+    core: list[str] | None = None
+
+
+class Report(_Record):
+    """What `certify` answers.
+
+    `margin` is the proven lower bound of `tolerance - deviation` (null: nothing finite is proven); `deviation` the largest seen,
+    on the original model where it was replayed there. `witness` is that of the claim that is broken most. With `interrupted` the
+    claims that were not reached are missing or unknown. `model_sha256` and `circuit` are null where the run was interrupted
+    before they were read; `minimality` where none was asked for.
+    """
+
+    format: Literal["certify.report/1"] = REPORT_FORMAT
+    verdict: Name
+    meaning: str = ""
+    margin: float | None = None
+    deviation: float | None = None
+    tolerance: float | None = None
+    reason: str | None = None
+    witness: WitnessReport | None = None
+    minimality: Minimality | None = None
+    claims: list[ClaimReport] = Field(default_factory=list[ClaimReport])
+    circuit: CircuitSummary | None = None
+    spec: str | None = None
+    model: str | None = None
+    model_sha256: str | None = None
+    backend: str
+    device: str = "cpu"
+    seed: int
+    queries: Queries = Queries()
+    rungs: list[Rung] = Field(default_factory=list[Rung])
+    budget_s: float | None = None
+    time_s: Seconds
+    interrupted: bool = False
+    certificate: str | None = None
+    versions: dict[str, str | None] = Field(default_factory=dict[str, "str | None"])
+
+    @property
+    def summary(self) -> str:
+        """The one stable line that standard output ends with."""
+        if self.verdict == "certified":
+            return f"certified margin={_short(self.margin)} time={self.time_s:.2f}s"
+        if self.verdict == "falsified":
+            return f"falsified deviation={_short(self.deviation)} > tolerance={_short(self.tolerance)}"
+        bound = "none" if self.margin is None else _short(self.margin)
+        return f"unknown bound={bound} reason={self.reason or 'none given'}"
+
+    def text(self) -> str:
+        """The report as JSON: one line a key, so that people can read it and line-based tools compare it."""
+        entries = self.model_dump(mode="json")
+        lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in entries.items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _short(value: float | None) -> str:
+    """Six digits, or as many as it takes to be read back, where six would round a difference away (`0.5 > 0.5`)."""
+    if value is None:
+        return "none"
+    return f"{value:.6g}" if float(f"{value:.6g}") == value else repr(float(value))
+
+
+def write_report(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write a report: to a new file beside it, then renamed, so that there is never half a report. Raises: OSError."""
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    beside = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    try:
+        with open(beside, "x", encoding="utf-8") as stream:
+            stream.write(report.text())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise
+
+
+def read_report(path: str | os.PathLike[str]) -> Report:
+    """The report in a file. Raises: InputError: it cannot be read, is malformed, or is no report."""
+    from specs.document import read_document
+    from specs.errors import InputError
+    from specs.load import explained
+
+    file = os.fspath(path)
+    value = read_document(file)
+    if not isinstance(value, dict):
+        raise InputError(file, "$", "no mapping", "a report")
+    try:
+        return Report.model_validate(value)
+    except ValidationError as error:
+        raise explained(error, file, value) from None
+
+
+def report_schema() -> dict[str, Any]:
+    """JSON Schema of `REPORT.json`."""
+    made = Report.model_json_schema(mode="serialization")
+    made["required"] = sorted(cast("dict[str, Any]", made["properties"]))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "REPORT.json: what certify answers"}
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json.dumps(report_schema(), indent=2) + "\n", encoding="utf-8")
