@@ -33,6 +33,10 @@ class Region(ABC):
         outward; for a ball cut by a box, the better of the two sets' own minima."""
 
     @abstractmethod
+    def minimizer(self, coefficients: Tensor) -> Tensor:
+        """A point of the set, up to float rounding, where `a.x` is least, or nearly, for each row. Shapes: `(rows, *shape)` both."""
+
+    @abstractmethod
     def project(self, x: Tensor) -> Tensor:
         """A nearby point of the set for each row (the nearest, for a box or an uncut ball), up to float rounding."""
 
@@ -95,6 +99,9 @@ class Box(Region):
         spread = size @ (r + slack * (c.abs() + r))
         return down(a @ c - spread - tiny(a.shape[1], a.dtype))
 
+    def minimizer(self, coefficients: Tensor) -> Tensor:
+        return torch.where(coefficients > 0, self.lower, self.upper)
+
     def project(self, x: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(x, self.lower), self.upper)
 
@@ -147,6 +154,10 @@ class Ball(Region):
         spread = a.square().sum(1).sqrt() * (self.radius * (1 + slack))
         error = slack * (a.abs() @ c.abs()) + tiny(a.shape[1], a.dtype)
         return torch.maximum(down(a @ c - up(spread * (1 + slack)) - error), self.clip.minimum(coefficients))
+
+    def minimizer(self, coefficients: Tensor) -> Tensor:
+        norm = coefficients.flatten(1).norm(dim=1).clamp_min(torch.finfo(coefficients.dtype).tiny)
+        return self.project(self.center - self.radius * coefficients / norm.reshape(-1, *[1] * len(self.shape)))
 
     def project(self, x: Tensor) -> Tensor:
         for _ in range(8):
@@ -206,6 +217,9 @@ class Hull(Region):
         slack = gamma(2 * a.shape[1], a.dtype)
         spread = a.abs() @ (self.rounding.flatten() * (1 + slack) + slack * p.abs().amax(0))
         return down((a @ p.T).amin(1) - up(spread) - tiny(a.shape[1], a.dtype))
+
+    def minimizer(self, coefficients: Tensor) -> Tensor:
+        return self.points[(coefficients.flatten(1) @ self.points.flatten(1).T).argmin(1)]
 
     def weights(self, x: Tensor) -> Tensor:
         """Convex weights whose combination lies near each row (non-negative least squares). Shape: `(rows, count)`."""

@@ -1,0 +1,36 @@
+"""Decides, searches, proves, reports: `verify.certify("circuit.json", spec="spec.yaml")`. Importing this is cheap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verify.api import Interrupted, certify
+    from verify.decide import SoundnessAlarm
+    from verify.report import Report, read_report
+    from verify.verdict import Certified, Falsified, Unknown
+
+__all__ = ["Certified", "Falsified", "Interrupted", "Report", "SoundnessAlarm", "Unknown", "certify", "read_report"]
+
+_HOME = {
+    "Certified": "verdict",
+    "Falsified": "verdict",
+    "Interrupted": "api",
+    "Report": "report",
+    "SoundnessAlarm": "decide",
+    "Unknown": "verdict",
+    "certify": "api",
+    "read_report": "report",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"verify.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,6 +14,10 @@ from types import FrameType
 __all__ = ["Budget", "TimeUp"]
 
 
+_LONGEST = 1e8
+"""The longest that an interval timer is set for; some systems take no more."""
+
+
 class TimeUp(BaseException):
     """The time ran out in the middle of a step. Not an `Exception`, so that no library on the way takes it for a failure."""
 
@@ -66,7 +70,7 @@ class Budget:
             raise TimeUp
 
         handler = signal.signal(signal.SIGALRM, stop)
-        delay, interval = signal.setitimer(signal.ITIMER_REAL, max(self.remaining(), 1e-6))
+        delay, interval = signal.setitimer(signal.ITIMER_REAL, min(max(self.remaining(), 1e-6), _LONGEST))
         try:
             yield
         finally:

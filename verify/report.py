@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+from decimal import ROUND_FLOOR, Context
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
@@ -50,7 +52,7 @@ class WitnessReport(_Record):
     """
 
     claim: str
-    deviation: float
+    deviation: float | None
     input: Nested
     patch: dict[str, Nested]
     model_output: Nested
@@ -149,11 +151,10 @@ class Report(_Record):
     def summary(self) -> str:
         """The one stable line that standard output ends with."""
         if self.verdict == "certified":
-            return f"certified margin={_short(self.margin)} time={self.time_s:.2f}s"
+            return f"certified margin={_floor(self.margin)} time={self.time_s:.2f}s"
         if self.verdict == "falsified":
-            return f"falsified deviation={_short(self.deviation)} > tolerance={_short(self.tolerance)}"
-        bound = "none" if self.margin is None else _short(self.margin)
-        return f"unknown bound={bound} reason={self.reason or 'none given'}"
+            return f"falsified deviation={_above(self.deviation, self.tolerance)} > tolerance={_plain(self.tolerance)}"
+        return f"unknown bound={_floor(self.margin)} reason={self.reason or 'none given'}"
 
     def text(self) -> str:
         """The report as JSON: one line a key, so that people can read it and line-based tools compare it."""
@@ -162,18 +163,27 @@ class Report(_Record):
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _short(value: float | None) -> str:
-    """Six digits, or as many as it takes to be read back, where six would round a difference away (`0.5 > 0.5`)."""
+def _floor(value: float | None) -> str:
+    """Six digits, rounded down: what is printed is still proven."""
+    return "none" if value is None else f"{float(Context(6, ROUND_FLOOR).create_decimal_from_float(value)):.6g}"
+
+
+def _plain(value: float | None) -> str:
+    return "none" if value is None else f"{value:.12g}"
+
+
+def _above(value: float | None, tolerance: float | None) -> str:
+    """Six digits, or all of them where six would not show that it is above the tolerance; null stands for an overflow."""
     if value is None:
-        return "none"
-    return f"{value:.6g}" if float(f"{value:.6g}") == value else repr(float(value))
+        return "inf"
+    return f"{value:.6g}" if tolerance is None or float(f"{value:.6g}") > tolerance else repr(value)
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> None:
     """Write a report: to a new file beside it, then renamed, so that there is never half a report. Raises: OSError."""
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
-    beside = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    beside = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
     try:
         with open(beside, "x", encoding="utf-8") as stream:
             stream.write(report.text())

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 if TYPE_CHECKING:
     from verify.falsify import Witness
 
-__all__ = ["INTERRUPTED", "NOTHING_OPEN", "TIME_UP", "Certified", "Falsified", "Name", "Unknown", "Verdict", "conjunction"]
+__all__ = ["INTERRUPTED", "TIME_UP", "UNDECIDED", "Certified", "Falsified", "Name", "Unknown", "Verdict", "conjunction"]
 
 Name: TypeAlias = Literal["certified", "falsified", "unknown"]
 
 TIME_UP = "time budget used up"
 INTERRUPTED = "interrupted"
-NOTHING_OPEN = "bounds too loose, and no witness found"
+UNDECIDED = "no proof and no witness found"
 
 
 @dataclass(frozen=True, slots=True)

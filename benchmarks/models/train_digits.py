@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +51,8 @@ class Digits:
 def digits() -> Digits:
     images, labels = load_digits(return_X_y=True)
     scaled = (images.reshape(-1, 8, 8) / 16.0).astype(np.float32)  # the data set counts ink from 0 to 16
-    train_x, test_x, train_y, test_y = train_test_split(
-        scaled, labels.astype(np.int64), test_size=HELD_OUT, random_state=SEED, stratify=labels
-    )
+    parts: list[Any] = train_test_split(scaled, labels.astype(np.int64), test_size=HELD_OUT, random_state=SEED, stratify=labels)
+    train_x, test_x, train_y, test_y = parts
     return Digits(train_x, train_y, test_x, test_y)
 
 
@@ -149,7 +149,7 @@ class Writer:
         self.weights.append(numpy_helper.from_array(value.detach().numpy().copy(), name))
         return name
 
-    def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
@@ -202,7 +202,7 @@ def cnn_onnx(model: Cnn) -> onnx.ModelProto:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: beside this file)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: this one)")
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the order of a sum depends on the number of threads

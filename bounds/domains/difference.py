@@ -17,7 +17,7 @@ Source: Paulsen et al. 2020 (ReluDiff, NeuroDiff), arXiv:2001.03662, arXiv:2009.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -30,7 +30,7 @@ from bounds.ops.base import Affine, Elementwise, Lines
 from bounds.region import Box
 from bounds.rounding import down, gamma
 
-__all__ = ["Mix", "Pair", "concretize", "pull_back", "start"]
+__all__ = ["Mix", "Pair", "Steering", "concretize", "pull_back", "start"]
 
 Mix = Literal["siamese", "difference", "greedy"]
 
@@ -50,46 +50,74 @@ class Pair:
     ungated: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Steering:
+    """What a caller may choose or add in a backward pass, and what it may see of it.
+
+    `weights`: the `w` of each elementwise node. `model`, `circuit`: multipliers of constraints, added to the coefficients of a
+    tensor's `y`, or of `y + d`; `constant` what goes with them. All `(circuits, rows or 1, *shape)`, `constant` `(circuits, 1)`.
+    `losses` is filled, for each elementwise node, with what its relaxation of `f(y)`, of `f(y + d)` and of the difference can cost
+    at most, each `(circuits, rows, *shape)`, and `chosen` with the weights used.
+    """
+
+    weights: Mapping[str, Tensor] | None = None
+    model: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    circuit: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    constant: Tensor | None = None
+    losses: dict[str, tuple[Tensor, Tensor, Tensor]] | None = None
+    chosen: dict[str, Tensor] | None = None
+    charged: bool = True
+
+
+_FREE = Steering()
+
+
 def start(name: str, model: Tensor, delta: Tensor) -> Pair:
     """Forms `model . y + delta . d` of one tensor's computed values. Shapes: `(circuits, rows, *shape)` both."""
     zero = delta.new_zeros(delta.shape[:2])
     return Pair({name: model}, {name: delta}, zero, zero, frozenset({name}))
 
 
-def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None) -> Pair:
-    """Rewrite forms until only the input is left. Guarantees: a lower bound. Cost: two adjoints of each operator upstream."""
+def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None, steering: Steering = _FREE) -> Pair:
+    """Rewrite forms until only the input is left. Cost: two adjoints of each operator upstream.
+
+    Guarantees: a lower bound of the forms, on the part of the region where the constraints behind `steering`'s multipliers hold
+    (`charged=False` leaves rounding out: for gradients, never for a verdict).
+    """
     assert trace.model is not None
     graph, model = trace.graph, trace.model
     first, second = dict(pair.model), dict(pair.delta)
     constant, error = pair.constant.clone(), pair.error.clone()
+    if steering.constant is not None:
+        constant = constant + steering.constant
     for node in reversed(graph.nodes):
         name = node.name
         p, q = first.pop(name, None), second.pop(name, None)
         if name not in trace.delta:
             q = None
-        if p is None and q is None:
+        constrained = name in steering.circuit or name in steering.model
+        if p is None and q is None and not constrained:
             continue
-        if q is not None and name in trace.kept and name not in pair.ungated:
-            kept = select(trace.kept[name], which)
-            patched(trace.patch[name], ~kept, q, constant, error)
-            cut = q * ~kept.unsqueeze(1)
-            p = -cut if p is None else p - cut
-            q = q - cut
-            error += dot(p.flatten(2).abs(), gamma(1, p.dtype) * model.read[name].magnitude.flatten(1))
+        if constrained:
+            p, q = _constrained(trace, name, p, q, steering, which, constant, error, name in pair.ungated)
+        elif q is not None and name in trace.kept and name not in pair.ungated:
+            p, q = _gated(trace, name, p, q, which, constant, error)
         if not any(x in trace.delta for x in node.inputs):
             q = None  # computed from what does not differ
             if p is None:
                 continue
         if isinstance(node.op, Elementwise):
-            p, q = _relax(trace, node, p, q, mix, which, constant, error)
+            p, q = _relax(trace, node, p, q, mix, which, constant, error, steering)
         elif p is not None:
             offset = node.op.offset() if isinstance(node.op, Affine) else None
             if offset is not None:
                 constant += dot(p.flatten(2), offset.expand(node.shape).reshape(1, -1))
-            error += dot(p.flatten(2).abs(), model.rounding(node)[None])
-        _spread(trace, node, p, first, error, delta=False)
-        _spread(trace, node, q, second, error, delta=True)
-        error += gamma(1, constant.dtype) * constant.abs()
+            if steering.charged:
+                error += dot(p.flatten(2).abs(), model.rounding(node)[None])
+        _spread(trace, node, p, first, error, delta=False, charged=steering.charged)
+        _spread(trace, node, q, second, error, delta=True, charged=steering.charged)
+        if steering.charged:
+            error += gamma(1, constant.dtype) * constant.abs()
     return Pair(first, second, constant, error + trace.floor + model.floor)
 
 
@@ -98,16 +126,48 @@ def concretize(trace: Trace, pair: Pair) -> Tensor:
     constant = down(down(pair.constant) - pair.error * (1 + 1e-3))
     if trace.graph.input in pair.model:
         a = pair.model[trace.graph.input]
-        constant = down(constant + trace.region.minimum(a.flatten(0, 1)).reshape(constant.shape))
+        constant = down(constant + trace.minimum(a))
     return torch.where(constant.isnan() | (constant == torch.inf), torch.full_like(constant, -torch.inf), constant)
 
 
-def _spread(trace: Trace, node: Node, a: Tensor | None, pending: dict[str, Tensor], error: Tensor, *, delta: bool) -> None:
+def _gated(
+    trace: Trace, name: str, p: Tensor | None, q: Tensor, which: Tensor | None, constant: Tensor, error: Tensor
+) -> tuple[Tensor, Tensor]:
+    """From the difference that readers see to that of the computed values: where it is ablated, the patch less the model's value."""
+    assert trace.model is not None
+    kept = select(trace.kept[name], which)
+    patched(trace.patch[name], ~kept, q, constant, error)
+    cut = q * ~kept.unsqueeze(1)
+    p = -cut if p is None else p - cut
+    error += dot(p.detach().flatten(2).abs(), gamma(1, p.dtype) * select(trace.model.read[name].magnitude, which).flatten(1))
+    return p, q - cut
+
+
+def _constrained(
+    trace: Trace, name: str, p: Tensor | None, q: Tensor | None, steering: Steering, which: Tensor | None, constant: Tensor,
+    error: Tensor, ungated: bool,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """Add the multipliers of constraints on a tensor's computed values: behind its gate, where it has one."""
+    if q is not None and name in trace.kept and not ungated:
+        p, q = _gated(trace, name, p, q, which, constant, error)
+    if name in steering.model:
+        p = steering.model[name] + (0.0 if p is None else p)
+    if name in steering.circuit:
+        on_circuit = steering.circuit[name]
+        p = on_circuit + (0.0 if p is None else p)
+        if name in trace.delta:
+            q = on_circuit + (0.0 if q is None else q)
+    return p, q
+
+
+def _spread(
+    trace: Trace, node: Node, a: Tensor | None, pending: dict[str, Tensor], error: Tensor, *, delta: bool, charged: bool
+) -> None:
     """Add a form's coefficients to the inputs of its node: those of an affine node through the adjoint."""
     if a is None:
         return
     if isinstance(node.op, Affine):
-        if delta:
+        if delta and charged:
             error += dot(a.flatten(2).abs(), trace.delta_rounding(node)[None])
         parts = tuple(part.reshape(*a.shape[:2], *part.shape[1:]) for part in node.op.adjoint(a.flatten(0, 1)))
     else:
@@ -118,6 +178,9 @@ def _spread(trace: Trace, node: Node, a: Tensor | None, pending: dict[str, Tenso
             continue
         if source in pending:
             part = pending[source] + part
+            if not charged:
+                pending[source] = part
+                continue
             box = trace.delta[source] if delta else trace.model.read[source]
             size = box.magnitude.amax(0, keepdim=True).flatten(1)
             error += dot(part.flatten(2).abs(), gamma(1, part.dtype) * size)
@@ -136,34 +199,56 @@ def _side(a: Tensor, lines: Lines, constant: Tensor, which: Tensor | None) -> Te
 
 
 def _relax(
-    trace: Trace, node: Node, p: Tensor | None, q: Tensor | None, mix: Mix, which: Tensor | None, constant: Tensor, error: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
+    trace: Trace, node: Node, p: Tensor | None, q: Tensor | None, mix: Mix, which: Tensor | None, constant: Tensor, error: Tensor,
+    steering: Steering,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     """One elementwise step; see the module's first paragraph."""
     model = trace.model
     assert model is not None
     if q is None:
         assert p is not None
-        error += dot(p.flatten(2).abs(), model.rounding(node)[None])
+        if steering.charged:
+            error += dot(p.flatten(2).abs(), model.rounding(node)[None])
+        if steering.losses is not None:
+            loss = p.abs() * _gap(model.lines(node), model.read[node.inputs[0]], which)
+            steering.losses[node.name] = loss, torch.zeros_like(loss), torch.zeros_like(loss)
         return _side(p, model.lines(node), constant, which), None
     p = torch.zeros_like(q) if p is None else p
-    if mix == "siamese":
+    if steering.weights is not None and node.name in steering.weights:
+        w = steering.weights[node.name] * trace.difference(node)[1].unsqueeze(1) + ~trace.difference(node)[1].unsqueeze(1)
+    elif mix == "siamese":
         w = torch.ones((), dtype=q.dtype, device=q.device)
     else:
         w = _weight(trace, node, p, q, mix, which)
+    if steering.chosen is not None:
+        steering.chosen[node.name] = w
     shared = q * w
     own = q - shared
     rest = p - shared
     circuit = _side(shared, trace.lines(node), constant, which)
-    charge = dot((rest.abs() + shared.abs()).flatten(2), model.rounding(node)[None])
-    charge += dot(q.flatten(2).abs(), 2 * trace.rounding(node)[None])
     into_model = _side(rest, model.lines(node), constant, which) + circuit
-    into_delta = circuit
-    if mix != "siamese":
-        lines, _ = trace.difference(node)
-        into_delta = circuit + _side(own, lines, constant, which)
+    lines, _ = trace.difference(node)
+    into_delta = circuit + _side(own, lines, constant, which)
+    if steering.losses is not None:
+        steering.losses[node.name] = _losses(trace, node, rest, shared, own, which)
+    if steering.charged:
+        charge = dot((rest.abs() + shared.abs()).flatten(2), model.rounding(node)[None])
+        charge += dot(q.flatten(2).abs(), 2 * trace.rounding(node)[None])
         charge += dot(own.flatten(2).abs(), trace.delta_rounding(node)[None])
-    error += 2 * charge
+        error += 2 * charge
     return into_model, into_delta
+
+
+def _losses(
+    trace: Trace, node: Node, rest: Tensor, shared: Tensor, own: Tensor, which: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    assert trace.model is not None
+    source = node.inputs[0]
+    return (
+        rest.abs() * _gap(trace.model.lines(node), trace.model.read[source], which),
+        shared.abs() * _gap(trace.lines(node), trace.read[source], which),
+        own.abs() * _gap(trace.difference(node)[0], trace.delta[source], which),
+    )
 
 
 def _weight(trace: Trace, node: Node, p: Tensor, q: Tensor, mix: Mix, which: Tensor | None) -> Tensor:

@@ -106,7 +106,7 @@ def concretize(trace: Trace, form: Form) -> Tensor:
     constant = down(down(form.constant) - form.error * (1 + 1e-3))
     if trace.graph.input in form.pending:
         a = form.pending[trace.graph.input]
-        constant = down(constant + trace.region.minimum(a.flatten(0, 1)).reshape(constant.shape))
+        constant = down(constant + trace.minimum(a))
     return torch.where(constant.isnan() | (constant == torch.inf), torch.full_like(constant, -torch.inf), constant)
 
 

@@ -14,7 +14,7 @@ from bounds.gates import Gates
 from bounds.graph import Graph, Node
 from bounds.ops.base import Affine, Elementwise, Lines
 from bounds.region import Box, Region
-from bounds.rounding import gamma, tiny
+from bounds.rounding import down, gamma, tiny
 
 __all__ = ["Trace"]
 
@@ -46,6 +46,21 @@ class Trace:
     def batch(self) -> int:
         """How many circuits."""
         return max((len(kept) for kept in self.kept.values()), default=1)
+
+    def minimum(self, coefficients: Tensor) -> Tensor:
+        """Lower bounds of linear forms of the input, over the region or, where subproblems have a box of their own, over that.
+
+        Shapes: `(batch, rows, *input_shape)` to `(batch, rows)`.
+        """
+        least = self.region.minimum(coefficients.flatten(0, 1)).reshape(coefficients.shape[:2])
+        box = self.read[self.graph.input]
+        if len(box.lower) == 1:
+            return least
+        a = coefficients.flatten(2)
+        center, radius = box.center.flatten(1).unsqueeze(2), box.radius.flatten(1).unsqueeze(2)
+        slack = gamma(2 * a.shape[2], a.dtype)
+        spread = a.abs() @ (radius + slack * (center.abs() + radius))
+        return torch.maximum(least, down((a @ center - spread).squeeze(2) - tiny(a.shape[2], a.dtype)))
 
     @cached_property
     def patch(self) -> Mapping[str, Box]:
@@ -112,6 +127,11 @@ class Trace:
                 lines = self.lines(node)
                 slope = torch.maximum(lines.al.abs(), lines.au.abs()).amax(0, keepdim=True)
                 intercept = torch.maximum(lines.bl.abs(), lines.bu.abs()).amax(0, keepdim=True)
+                source = node.inputs[0]
+                if self.model is not None and source in self.delta:
+                    # The same lines serve forms over (y, d), where c = y + d is taken apart.
+                    for box in (self.model.read[source], self.delta[source]):
+                        inputs[0] = inputs[0] + box.magnitude.amax(0, keepdim=True)
                 # Three roundings: a*al, n*(au - al), their sum; the slopes' difference is at most twice the larger one.
                 weight = 4 * gamma(1, dtype) * slope * inputs[0] + 2 * gamma(size, dtype) * intercept
             self._rounding[node.name] = weight.expand(1, *node.shape).flatten()

@@ -106,3 +106,8 @@ class Elementwise(Op):
     @abstractmethod
     def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Least and greatest difference quotient `(f(s) - f(t)) / (s - t)` on each interval, rounded outward; may be infinite."""
+
+    def free_slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Range of slopes `s` for which the line `s t` lies below the function on each interval; equal ends where the envelope's own
+        lower line stays. None: no choice anywhere."""
+        return None

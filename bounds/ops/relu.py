@@ -39,6 +39,12 @@ class LeakyRelu(Elementwise):
         inactive = upper <= 0
         return torch.where(inactive, slope, least), torch.where(lower >= 0, one, greatest)
 
+    def free_slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.slope <= 1:
+            return None
+        one = torch.ones_like(lower)
+        return torch.where(self.settled(lower, upper), one, torch.full_like(lower, self.slope)), one
+
     def envelope(self, lower: Tensor, upper: Tensor) -> Lines:
         """Chord on the curved side; on the other the line of the side that holds more of the interval (slope by area).
 

@@ -86,9 +86,9 @@ class Pair:
                 node.output[0] = f"{site}:free"
                 nodes.append(helper.make_node("Mul", [f"{site}:free", f"{site}:mask"], [f"{site}:masked"]))
                 nodes.append(helper.make_node("Add", [f"{site}:masked", f"{site}:fill"], [site]))
-                for wire in (f"{site}:mask", f"{site}:fill"):
-                    declaration = helper.make_tensor_value_info(wire, TensorProto.FLOAT, self.mask_shape[site])
-                    model.graph.input.append(declaration)
+                for wire in (f"{site}:mask", f"{site}:fill"):  # of any shape that broadcasts
+                    shape = [None] * len(self.mask_shape[site])
+                    model.graph.input.append(helper.make_tensor_value_info(wire, TensorProto.FLOAT, shape))
         ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del model.graph.node[:]
         model.graph.node.extend(ordered)
@@ -98,9 +98,12 @@ class Pair:
         return np.asarray(self.original.run(["logits"], {"image": x})[0])
 
     def means(self, x: Array) -> dict[str, Array]:
-        """Mean activation of each component position-wise over `x`, averaged over a channel's pixels."""
+        """Mean activation over `x` at each site, in the site's shape."""
         runs = zip(self.sizes, self.sites.run(list(self.sizes), {"image": x}), strict=True)
-        return {site: np.asarray(v).mean(axis=(0, *range(2, np.ndim(v)))).astype(np.float32) for site, v in runs}
+        return {site: np.asarray(value).mean(axis=0, dtype=np.float64).astype(np.float32) for site, value in runs}
+
+    def zeros(self) -> dict[str, Array]:
+        return {site: np.zeros(shape, np.float32) for site, shape in self.mask_shape.items()}
 
     def deviation(self, x: Array, logits: Array, kept: Kept, patch: dict[str, Array]) -> Array:
         """L-infinity distance of the circuit's logits from the model's, one number a sample."""
@@ -108,8 +111,8 @@ class Pair:
         for site, size in self.sizes.items():
             mask = np.zeros(size, np.float32)
             mask[kept[site]] = 1.0
-            feed[f"{site}:mask"] = mask.reshape(self.mask_shape[site])
-            feed[f"{site}:fill"] = ((1 - mask) * patch[site]).reshape(self.mask_shape[site])
+            mask = mask.reshape(self.mask_shape[site])
+            feed |= {f"{site}:mask": mask, f"{site}:fill": (1 - mask) * patch[site]}
         return np.abs(np.asarray(self.masked.run(["logits"], feed)[0]) - logits).max(axis=1)
 
 
@@ -172,8 +175,7 @@ def write(case: Case, out: Path) -> None:
     pair = Pair(path, sizes)
     with np.load(MODELS / "digits.npz") as file:
         images, label = file["images"].reshape(-1, *pair.input_shape), int(file["labels"][case.index])
-    zero = {site: np.zeros(size, np.float32) for site, size in sizes.items()}
-    patch = pair.means(images) if case.patching == "mean" else zero
+    patch = pair.means(images) if case.patching == "mean" else pair.zeros()
 
     center = images[case.index]
     region = samples(center, case.epsilon, FINAL_SAMPLES, rng)
@@ -210,7 +212,7 @@ def write(case: Case, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: beside this file)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: this one)")
     out: Path = parser.parse_args().out
     for case in CASES:
         write(case, out)

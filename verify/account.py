@@ -1,0 +1,165 @@
+"""From decisions to the report: what was asked, found and spent, in finite numbers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from specs.agreement import Top1
+from verify.report import CircuitSummary, ClaimReport, Queries, Report, Rung, WitnessReport
+from verify.round import Decision, Tally
+from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown, Verdict, conjunction
+
+if TYPE_CHECKING:
+    from specs.encode import Problem
+    from specs.spec import Spec
+    from verify.api import Request
+    from verify.falsify import Witness
+
+__all__ = ["account", "versions"]
+
+DISTRIBUTION = "circuit-certify"
+_LIBRARIES = {"native": DISTRIBUTION, "auto": DISTRIBUTION, "lirpa": "auto_LiRPA"}
+
+
+def account(
+    request: Request,
+    problem: Problem | None,
+    decisions: Sequence[tuple[Decision, float]],
+    tally: Tally | None,
+    interrupted: bool = False,
+) -> Report:
+    """The report on a run. `decisions` are those of the claims reached, in order, each with its seconds; claims that were not
+    reached are unknown. `problem` and `tally` are None where the run was stopped before there were any."""
+    spec = request.spec
+    labels = [claim.label for claim in problem.claims] if problem is not None else []
+    given = [*decisions, *[(_unreached(), 0.0)] * (len(labels) - len(decisions))]
+    claims = [_claim(label, decision, time_s, spec) for label, (decision, time_s) in zip(labels, given, strict=True)]
+    joined = conjunction(decision.verdict for decision, _ in given) if given else _unreached().verdict
+    deviations = [claim.deviation for claim in claims if claim.deviation is not None]
+    witness = None
+    if isinstance(joined, Falsified):
+        at = next(i for i, (decision, _) in enumerate(given) if decision.verdict is joined)
+        witness = claims[at].witness
+    return Report(
+        verdict=joined.name,
+        meaning=joined.meaning,
+        margin=_margin(joined, spec),
+        deviation=max(deviations, default=None),
+        tolerance=spec.agreement.tolerance,
+        reason=joined.reason if isinstance(joined, Unknown) else None,
+        witness=witness,
+        claims=claims,
+        circuit=_circuit(request, problem),
+        spec=spec.file,
+        model=problem.model.source if problem is not None else request.circuit.model.path,
+        model_sha256=problem.model.sha256 if problem is not None else None,
+        backend="native" if request.backend == "auto" else request.backend,
+        device=request.device,
+        seed=request.seed,
+        queries=_queries(tally),
+        rungs=_rungs(tally),
+        budget_s=request.budget_s,
+        time_s=time.monotonic() - request.began,
+        interrupted=interrupted,
+        versions=versions(request.backend),
+    )
+
+
+def versions(backend: str) -> dict[str, str | None]:
+    """Versions of what had a part in the answer; null for what is not installed."""
+    names = {"certify": DISTRIBUTION, "torch": "torch", "onnxruntime": "onnxruntime", "numpy": "numpy"}
+    names["backend"] = _LIBRARIES.get(backend, backend)
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for key, name in names.items():
+        try:
+            found[key] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[key] = None
+    return found
+
+
+def _unreached() -> Decision:
+    return Decision(Unknown(-math.inf, INTERRUPTED), None, None)
+
+
+def _margin(verdict: Verdict, spec: Spec) -> float | None:
+    if isinstance(verdict, Certified):
+        return verdict.margin
+    if isinstance(verdict, Falsified) or not math.isfinite(verdict.bound):
+        return None
+    # Below 0 the margin of a top1 claim bounds no deviation: it may be that of a class that is hardly not the first.
+    return None if isinstance(spec.agreement, Top1) and verdict.bound < 0 else verdict.bound
+
+
+def _claim(label: str, decision: Decision, time_s: float, spec: Spec) -> ClaimReport:
+    verdict = decision.verdict
+    return ClaimReport(
+        label=label,
+        verdict=verdict.name,
+        margin=_margin(verdict, spec),
+        deviation=decision.deviation,
+        reason=verdict.reason if isinstance(verdict, Unknown) else None,
+        decided_by=decision.rung,
+        time_s=time_s,
+        witness=_witness(label, verdict.witness) if isinstance(verdict, Falsified) else None,
+    )
+
+
+def _witness(label: str, witness: Witness) -> WitnessReport:
+    return WitnessReport(
+        claim=label,
+        deviation=witness.deviation if math.isfinite(witness.deviation) else None,
+        input=_numbers(witness.input),
+        patch={site: _numbers(values) for site, values in witness.patch.items()},
+        model_output=_numbers(witness.model_output),
+        circuit_output=_numbers(witness.circuit_output),
+    )
+
+
+def _numbers(array: Any) -> Any:
+    """Nested lists of an array's numbers; null for what is not finite."""
+
+    def finite(value: object) -> object:
+        if isinstance(value, list):
+            return [finite(entry) for entry in cast("list[object]", value)]
+        return value if not isinstance(value, float) or math.isfinite(value) else None
+
+    return finite(array.tolist())
+
+
+def _circuit(request: Request, problem: Problem | None) -> CircuitSummary | None:
+    if problem is None:
+        return None
+    circuit = request.circuit
+    kept: Mapping[str, Any] = circuit.kept
+    return CircuitSummary(
+        file=circuit.file,
+        size=int(problem.mask.sum()),
+        scope_size=len(problem.components),
+        scope={site: str(granularity) for site, granularity in circuit.scope.items()},
+        kept={site: entry if isinstance(entry, str) else list(entry) for site, entry in kept.items()},
+    )
+
+
+def _queries(tally: Tally | None) -> Queries:
+    if tally is None:
+        return Queries()
+    return Queries(
+        asked=tally.asked,
+        by_witness_pool=tally.decided("pool"),
+        by_attack=tally.decided("attack"),
+        by_bound=tally.decided("bound"),
+    )
+
+
+def _rungs(tally: Tally | None) -> list[Rung]:
+    if tally is None:
+        return []
+    return [
+        Rung(name=name, asked=count.asked, decided=count.decided, time_s=count.time_s) for name, count in tally.rungs.items()
+    ]

@@ -1,0 +1,187 @@
+"""`certify` for programs: from files or objects to a report. Nothing here prints, exits or reads arguments."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specs.errors import InputError
+from verify.account import account
+from verify.budget import Budget
+from verify.choice import BACKENDS, check_device, chosen
+from verify.progress import Progress, Silent, Step
+from verify.verdict import INTERRUPTED
+
+if TYPE_CHECKING:
+    import torch
+
+    from bounds.backends.base import Backend
+    from specs.circuit import Circuit
+    from specs.encode import Problem
+    from specs.model import Model
+    from specs.spec import Spec
+    from verify.report import Report
+    from verify.round import Decision, Round, Tally
+
+    Path_ = str | os.PathLike[str]
+
+__all__ = ["Interrupted", "Request", "certify", "model_of"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped from outside. `report` holds what was known by then."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(INTERRUPTED)
+        self.report = report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What is asked, and how it may be answered. `budget_s` is counted from when the question is read: model loaded and checked."""
+
+    circuit: Circuit
+    spec: Spec
+    budget_s: float
+    device: str = "cpu"
+    backend: str = "auto"
+    seed: int = 0
+    hard: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+
+def certify(
+    circuit: Path_ | Circuit,
+    spec: Path_ | Spec,
+    model: Path_ | Model | torch.nn.Module | None = None,
+    *,
+    timeout_s: float | None = None,
+    device: str = "cpu",
+    backend: str = "auto",
+    seed: int = 0,
+    allow_code: bool = False,
+    progress: Progress | None = None,
+    hard: bool = False,
+) -> Report:
+    """Decide whether a circuit agrees with its model over all that a spec allows.
+
+    `circuit` and `spec` are files or records; `model`, where given, stands for the one that the circuit names. `timeout_s`
+    overrides the spec's budget. `hard` interrupts steps that overrun the budget, by the process's interval timer.
+    Guarantees: as `verify.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend` names one);
+    Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
+    """
+    began = time.monotonic()
+    from specs.load import read_circuit, read_spec
+
+    read = read_circuit(circuit) if isinstance(circuit, str | os.PathLike) else circuit
+    asked = read_spec(spec) if isinstance(spec, str | os.PathLike) else spec
+    budget_s = asked.budget.time_s if timeout_s is None else timeout_s
+    if not 0 < budget_s < math.inf:
+        raise InputError("timeout", "", f"{budget_s} s", "a finite number greater than 0")
+    if asked.minimality != "none":
+        said = f"minimality {asked.minimality!r} is not there yet"
+        raise InputError(asked.file, "$.minimality", said, "'none'", "delete `minimality`, or ask for none")
+    request = Request(read, asked, budget_s, device, backend, seed, hard, began)
+    run = _Run(request)
+    try:
+        check_device(device)
+        backends = chosen(backend, device)
+        run.problem = _problem(request, model, allow_code)
+        run.decide(run.problem, backends, progress or Silent())
+    except KeyboardInterrupt:
+        raise Interrupted(run.report(interrupted=True)) from None
+    return run.report()
+
+
+class _Run:
+    """One run: what is known of each claim at any moment."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.problem: Problem | None = None
+        self.tally: Tally | None = None
+        self.rounds: list[tuple[Round, float]] = []
+        self.climbing: tuple[Round, float] | None = None
+
+    def decide(self, problem: Problem, backends: tuple[tuple[str, Backend], ...], progress: Progress) -> None:
+        from verify.decide import Ladder
+        from verify.round import Round, Tally
+
+        request = self.request
+        budget = Budget(request.budget_s, request.hard)
+        self.tally = Tally()
+        skip = request.backend == BACKENDS[0]
+        for i, claim in enumerate(problem.claims):
+            ladder = Ladder(
+                problem, claim, backends, seed=request.seed, device=request.device, tally=self.tally, skip_refusals=skip, measure=True
+            )
+            if i == 0 and not skip:
+                ladder.open()
+            climbing = Round(problem.mask)
+            self.climbing = climbing, time.monotonic()
+
+            def notify(rung: str, i: int = i, label: str = claim.label, climbing: Round = climbing) -> None:
+                progress.show(Step(i, len(problem.claims), label, rung, climbing.bounds[0], climbing.deviations[0]))
+
+            ladder.climb(climbing, budget.part(1 / (len(problem.claims) - i)), notify)
+            self._close()
+        progress.show(Step(len(problem.claims), len(problem.claims), "", "done", -math.inf, None))
+
+    def _close(self) -> None:
+        if self.climbing is not None:
+            climbing, began = self.climbing
+            self.rounds.append((climbing, time.monotonic() - began))
+            self.climbing = None
+
+    def report(self, interrupted: bool = False) -> Report:
+        self._close()
+        decisions: list[tuple[Decision, float]] = []
+        for i, (climbing, time_s) in enumerate(self.rounds):
+            stopped = interrupted and i == len(self.rounds) - 1
+            decisions.append((climbing.decisions(INTERRUPTED if stopped else None)[0], time_s))
+        return account(self.request, self.problem, decisions, self.tally, interrupted)
+
+
+def _problem(request: Request, model: Path_ | Model | torch.nn.Module | None, allow_code: bool) -> Problem:
+    from specs.encode import encode
+
+    circuit = request.circuit
+    return encode(circuit, request.spec, model_of(circuit, request.spec, model, allow_code))
+
+
+def model_of(circuit: Circuit, spec: Spec, model: Path_ | Model | torch.nn.Module | None, allow_code: bool) -> Model:
+    """The model that is meant: the one given, or the one that the circuit names. Raises: InputError: it cannot be had."""
+    import torch
+
+    from specs.model import Model, load_model, model_from_module
+
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, torch.nn.Module):
+        kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        return model_from_module(model, torch.zeros(_input_shape(spec), dtype=kind))
+    if model is not None:
+        return load_model(os.fspath(model), shown="model", where="", base=Path(), allow_code=allow_code)
+    named = circuit.model
+    # A file's path counts from the working directory by now; code is looked for beside the circuit too.
+    base = Path(circuit.file).parent if named.is_code else Path()
+    shape = _input_shape(spec) if named.is_code and allow_code else None
+    return load_model(
+        named.path, shown=circuit.file, where="$.model", base=base, sha256=named.sha256, allow_code=allow_code, input_shape=shape
+    )
+
+
+def _input_shape(spec: Spec) -> tuple[int, ...]:
+    """The shape of a model's input, batch axis included, as the spec's own arrays have it: for models that state none."""
+    from specs.arrays import resolve, resolve_each, resolve_rows
+
+    region: Any = spec.input
+    for key, read in (("center", resolve_each), ("points", resolve_rows), ("lower", resolve)):
+        if hasattr(region, key):
+            found: Any = read(getattr(region, key), file=spec.file, where=f"$.input.{key}")
+            return (1, *(found if key == "lower" else found[0]).shape)
+    raise InputError(spec.file, "$.input", f"{region.kind} states no input shape", "the shape of the model's input")

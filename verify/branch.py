@@ -1,0 +1,238 @@
+"""Branch and bound on one circuit: split where the relaxation loses most, bound the parts in batches, worst part first.
+
+Complete for piecewise-linear networks: a part whose activation signs are all known is a linear problem, and the multipliers of its
+constraints find that problem's optimum in the limit. Other activations are split on their argument.
+
+Source: Bunel et al. 2020, arXiv:1909.06588; Wang et al. 2021 (beta-CROWN), arXiv:2103.06624; the two streams are ours.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from bounds.domains.refine import circuit_trace, model_trace
+from bounds.domains.sharpen import difference_trace
+from bounds.domains.slopes import Result, Tuned, tune
+from bounds.domains.split import Limits, split_trace
+from bounds.domains.trace import Trace
+from bounds.ops.base import Elementwise
+from bounds.ops.relu import LeakyRelu
+from bounds.query import Clauses, Query
+from bounds.region import Box
+from bounds.rounding import down
+
+__all__ = ["Branching", "Progress"]
+
+_FEW_INPUTS = 12
+"""With at most this many inputs that vary, the input itself is split instead of activations."""
+
+_WARM_BYTES = 1 << 30
+"""Warm starts kept for open parts; beyond it new parts start from the defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One constraint: element `at` of a tensor keeps above (`side` 1) or below (-1) `threshold`, in the model's or circuit's run."""
+
+    stream: str
+    tensor: str
+    at: int
+    side: int
+    threshold: float
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """A part of the region still open for one goal: the constraints that cut it out, and what was proven of it."""
+
+    goal: int
+    splits: tuple[Split, ...]
+    bound: float = -math.inf
+    next: Split | None = None
+    warm: Tuned | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Progress:
+    """State after a batch. `bound`: the margin proven over the whole region; `open`, `closed`: numbers of parts;
+    `candidates`: inputs `(count, *input_shape)` where the margin may be negative, for an attack to start from."""
+
+    bound: float
+    open: int
+    closed: int
+    candidates: Tensor
+
+
+@dataclass(eq=False)
+class Branching:
+    """Branch and bound on one query and one circuit. Iterate `step` until nothing is open, or stop at any time.
+
+    Shapes: `mask` `(1, gates.size)`. Guarantees: at every moment the claim's margin is at least `bound`. Cost of a step: one `tune`
+    of `batch` parts. `memory` bounds the working set in bytes.
+    """
+
+    query: Query
+    mask: Tensor
+    steps: int = 16
+    batch: int = 128
+    memory: int = 1 << 28
+    model: Trace | None = None
+    _parts: list[tuple[float, int, Part]] = field(default_factory=list[tuple[float, int, Part]])
+    _closed: float = math.inf
+    _count: int = 0
+    _ids: count[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        query = self.query
+        model = model_trace(query.graph, query.region, self.memory) if self.model is None else self.model
+        self.base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
+        self.goals = _goals(query)
+        box = query.region.box()
+        self.by_input = int((box.lower < box.upper).sum()) <= _FEW_INPUTS
+
+    @property
+    def bound(self) -> float:
+        """The margin proven over the whole region so far."""
+        return min(self._closed, self._parts[0][0] if self._parts else math.inf)
+
+    @property
+    def open(self) -> int:
+        """Parts without a proof yet."""
+        return len(self._parts)
+
+    def root(self, expired: Callable[[], bool] = lambda: False) -> Progress:
+        """Bound the whole region, goal by goal."""
+        parts = [Part(goal, ()) for goal in range(len(self.goals))]
+        return self._bounded(parts, expired)
+
+    def step(self, expired: Callable[[], bool] = lambda: False) -> Progress:
+        """Split the worst open parts and bound the halves."""
+        taken: list[Part] = []
+        while self._parts and len(taken) < max(1, self.batch // 2):
+            taken.append(heapq.heappop(self._parts)[2])
+        halves: list[Part] = []
+        for part in taken:
+            assert part.next is not None
+            for side in (1, -1):
+                halves.append(Part(part.goal, (*part.splits, replace(part.next, side=side)), part.bound, None, part.warm))
+        return self._bounded(halves, expired)
+
+    def _bounded(self, parts: Sequence[Part], expired: Callable[[], bool]) -> Progress:
+        limits = self._limits(parts)
+        trace, empty = split_trace(self.base, limits, len(parts))
+        p, q, offset, combine = self._stacked(parts)
+        warm = _joined([part.warm for part in parts], trace)
+        result = tune(trace, limits, p, q, combine, self.steps, warm, expired=expired)
+        del offset
+        chosen = self._choose(trace, result, parts)
+        keep_warm = len(self._parts) * _bytes(result.tuned, len(parts)) < _WARM_BYTES
+        for i, part in enumerate(parts):
+            if bool(empty[i]):
+                self._count += 1
+                continue
+            part.bound = max(part.bound, float(result.margin[i]))
+            part.next = chosen[i]
+            if part.bound >= 0:
+                self._closed, self._count = min(self._closed, part.bound), self._count + 1
+                continue
+            part.warm = result.tuned.pick(torch.tensor([i])) if keep_warm else None
+            if part.next is None:
+                # Nothing left to split and still open: only the multipliers are short of their optimum, or it is violated.
+                self._closed = min(self._closed, part.bound)
+                continue
+            heapq.heappush(self._parts, (part.bound, next(self._ids), part))
+        worst = result.margin.argsort()[:16]
+        return Progress(self.bound, self.open, self._count, self.query.region.minimizer(result.worst[worst]))
+
+    def _stacked(self, parts: Sequence[Part]) -> tuple[Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        margins = self.query.margins
+        rows = torch.tensor([self.goals[part.goal] for part in parts])
+        p, q, offset = (margins.circuit + margins.model)[rows], margins.circuit[rows], margins.offset[rows]
+        if isinstance(margins, Clauses):
+            return p, q, offset, lambda forms: down(forms + offset).amax(1)
+        return p, q, offset, margins.combine
+
+    def _limits(self, parts: Sequence[Part]) -> Limits:
+        limits = Limits({}, {})
+        for i, part in enumerate(parts):
+            for split in part.splits:
+                boxes = limits.model if split.stream == "model" else limits.circuit
+                if split.tensor not in boxes:
+                    shape = (len(parts), *self.query.graph.shape(split.tensor))
+                    endless = torch.full(shape, torch.inf, dtype=self.query.graph.dtype, device=self.query.graph.device)
+                    boxes[split.tensor] = Box(-endless, endless.clone())  # pyright: ignore[reportIndexIssue]
+                box = boxes[split.tensor]
+                end = (box.lower if split.side > 0 else box.upper)[i].view(-1)
+                end[split.at] = max(float(end[split.at]), split.threshold) if split.side > 0 else min(float(end[split.at]), split.threshold)
+        return limits
+
+    def _choose(self, trace: Trace, result: Result, parts: Sequence[Part]) -> list[Split | None]:
+        """For each part the split where the relaxation loses most."""
+        assert trace.model is not None
+        if self.by_input:
+            return self._choose_input(trace, result, len(parts))
+        best: list[tuple[float, Split | None]] = [(0.0, None)] * len(parts)
+        for node in trace.graph.nodes:
+            if node.name not in result.losses or not isinstance(node.op, Elementwise):
+                continue
+            source = node.inputs[0]
+            y, c, d = (loss.sum(1).flatten(1) for loss in result.losses[node.name])
+            for stream, loss, box in (("model", y, trace.model.read[source]), ("circuit", c, trace.read[source])):
+                if stream == "circuit" and source not in trace.delta:
+                    continue
+                open_ = ~node.op.settled(box.lower, box.upper).flatten(1)
+                score = (loss + d / 2) * open_
+                top, at = score.max(1)
+                for i, (value, j) in enumerate(zip(top.tolist(), at.tolist(), strict=True)):
+                    if value > best[i][0]:
+                        row = i if len(box.lower) > 1 else 0
+                        lower, upper = float(box.lower[row].view(-1)[j]), float(box.upper[row].view(-1)[j])
+                        threshold = 0.0 if isinstance(node.op, LeakyRelu) else (lower + upper) / 2
+                        best[i] = value, Split(stream, source, j, 1, threshold)
+        return [split for _, split in best]
+
+    def _choose_input(self, trace: Trace, result: Result, batch: int) -> list[Split | None]:
+        """Halve the input where the worst form varies most along it, counting width alone a little."""
+        box = trace.read[trace.graph.input]
+        width = (box.upper - box.lower).flatten(1).expand(batch, -1)
+        score = width * (result.worst.flatten(1).abs() + 1e-3 * result.worst.flatten(1).abs().amax(1, keepdim=True) + 1e-9)
+        chosen: list[Split | None] = []
+        for i, j in enumerate(score.argmax(1).tolist()):
+            row = i if len(box.lower) > 1 else 0
+            lower, upper = float(box.lower[row].view(-1)[j]), float(box.upper[row].view(-1)[j])
+            middle = (lower + upper) / 2
+            chosen.append(Split("model", trace.graph.input, j, 1, middle) if lower < middle < upper else None)
+        return chosen
+
+
+def _goals(query: Query) -> list[list[int]]:
+    """Rows of forms that must be bounded together: a clause each, or all of a norm."""
+    margins = query.margins
+    if isinstance(margins, Clauses):
+        return [list(clause) for clause in margins.clauses.tolist()]
+    return [list(range(len(margins.offset)))]
+
+
+def _joined(warm: Sequence[Tuned | None], trace: Trace) -> Tuned | None:
+    """Warm starts of a batch in one, for the keys that all of them have."""
+    if any(w is None for w in warm) or not warm:
+        return None
+    held = [w for w in warm if w is not None]
+    joined = Tuned()
+    for i, group in enumerate(joined.groups()):
+        others = [w.groups()[i] for w in held]
+        for key in others[0]:
+            if all(key in other for other in others):
+                group[key] = torch.cat([other[key] for other in others])  # pyright: ignore[reportArgumentType]
+    return joined
+
+
+def _bytes(tuned: Tuned, batch: int) -> int:
+    return sum(value.numel() * value.element_size() for group in tuned.groups() for value in group.values()) // max(1, batch)

@@ -1,0 +1,259 @@
+"""The ladder: witness pool, gradient attack, interval bounds, linear bounds; a batch of circuits in, a verdict each out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bounds.backends.base import Backend, BackendRefusal, Bounder
+from specs.encode import Claim, Problem
+from verify.attack import attack
+from verify.budget import Budget, TimeUp
+from verify.falsify import replay
+from verify.pool import Points, WitnessPool
+from verify.round import Decision, Kind, Round, RungCount, Tally
+from verify.verdict import TIME_UP, UNDECIDED, Certified, Falsified
+
+__all__ = ["ATTACK_SHARE", "LONG", "QUICK", "Effort", "Ladder", "SoundnessAlarm"]
+
+ATTACK_SHARE = 0.15
+"""The most of the budget that looking for witnesses may take."""
+
+_TOGETHER = 64
+"""Circuits bounded in one call; between calls the clock is read."""
+
+_ALARM = 1e-5
+"""How far, relative to the size of the model's outputs, a proven margin may lie above one that was seen: float32's rounding over
+deep networks, for backends that do not charge it. Beyond it the proof is wrong."""
+
+class SoundnessAlarm(RuntimeError):
+    """A backend proved what an evaluation contradicts: a fault in this program. Nothing it says may be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard one attack tries; `restarts * steps` forward and backward passes a circuit."""
+
+    name: str
+    restarts: int
+    steps: int
+
+
+QUICK = Effort("quick attack", 8, 12)
+LONG = Effort("long attack", 32, 100)
+
+
+_Rung = tuple[str, Kind, Callable[[], None]]
+
+
+def _silent(_rung: str) -> None:
+    pass
+
+
+class Ladder:
+    """Decides circuits on one claim. Keeps the claim's witnesses and opened backends from call to call.
+
+    `backends` are bound rungs by name, cheapest first. With `skip_refusals` a backend that refuses the graph is left out and
+    says so in the reason of an unknown; otherwise its refusal is raised. With `measure` the worst point seen of every circuit
+    is replayed, not only what violates the claim. Deterministic for a seed, but for what time cuts off.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        claim: Claim,
+        backends: Sequence[tuple[str, Backend]],
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        tally: Tally | None = None,
+        skip_refusals: bool = False,
+        measure: bool = False,
+        efforts: tuple[Effort, ...] = (QUICK, LONG),
+    ) -> None:
+        self.problem, self.claim, self.backends = problem, claim, tuple(backends)
+        self.query = claim.query.to(torch.float64, torch.device(device))
+        self.seed, self.skip_refusals, self.measure, self.efforts = seed, skip_refusals, measure, efforts
+        self.tally = Tally() if tally is None else tally
+        self.pool = WitnessPool()
+        self._bounders: dict[str, Bounder] = {}
+        self._refusals: dict[str, str] = {}
+        self._proven: dict[bytes, float] = {}
+        self._slack: float | None = None
+
+    def open(self) -> None:
+        """Open every backend now, so that one that cannot answer says so before anything is run. Raises: as `climb`."""
+        for name, backend in self.backends:
+            self._open(name, backend)
+
+    def decide(self, masks: Tensor, budget: Budget, notify: Callable[[str], None] = _silent) -> list[Decision]:
+        """A verdict for each circuit. Shapes: `masks` `(circuits, components)` bool. Raises: as `climb`."""
+        climbing = Round(masks)
+        self.climb(climbing, budget, notify)
+        return climbing.decisions()
+
+    def climb(self, climbing: Round, budget: Budget, notify: Callable[[str], None] = _silent) -> None:
+        """Take a round up the ladder, cheap proofs before dear ones, until all is decided or the budget is spent.
+
+        Guarantees: certified only for a finite proven margin of at least 0; falsified only after a replay on the original model.
+        Raises: BackendUnavailable; BackendRefusal (see the class); SoundnessAlarm.
+        """
+        self.tally.asked += len(climbing.masks)
+        attacks_until = self.tally.time_s("attack") + ATTACK_SHARE * budget.remaining()
+
+        def attack_rung(effort: Effort) -> _Rung:
+            return effort.name, "attack", partial(self._attacked, climbing, effort, budget, attacks_until)
+
+        rungs: list[_Rung] = [("witness pool", "pool", partial(self._from_pool, climbing))]
+        rungs += [attack_rung(effort) for effort in self.efforts[:1]]
+        rungs += [(f"{name} bounds", "bound", partial(self._bounded, climbing, name, b, budget)) for name, b in self.backends]
+        rungs += [attack_rung(effort) for effort in self.efforts[1:]]
+        try:
+            with budget.enforced():
+                for name, kind, run in rungs:
+                    if not climbing.open:
+                        return
+                    if budget.expired:
+                        raise TimeUp
+                    notify(name)
+                    with self._counted(name, kind, climbing):
+                        run()
+        except TimeUp:
+            climbing.reason = TIME_UP
+            return
+        if self._refusals and climbing.reason == UNDECIDED:
+            climbing.reason = "; ".join(self._refusals.values())
+
+    @contextmanager
+    def _counted(self, name: str, kind: Kind, climbing: Round) -> Iterator[None]:
+        count = self.tally.rungs.setdefault(name, RungCount(kind))
+        before, began = len(climbing.open), time.monotonic()
+        count.asked += before
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            climbing.reason = f"out of memory in {name}"
+        finally:
+            count.time_s += time.monotonic() - began
+            decided = before - len(climbing.open)
+            count.decided += decided
+            for i, verdict in enumerate(climbing.verdicts):
+                if verdict is not None and climbing.rungs[i] is None:
+                    climbing.rungs[i] = name
+
+    def _from_pool(self, climbing: Round) -> None:
+        held = self.pool.points
+        if held is None:
+            return
+        which = climbing.open
+        margins, at = self.pool.evaluate(self.query, climbing.masks[which].to(self.query.graph.device)).min(0)
+        for i, margin, row in zip(which, margins.tolist(), at.tolist(), strict=True):
+            self._seen(climbing, i, margin, held[row : row + 1])
+
+    def _attacked(self, climbing: Round, effort: Effort, budget: Budget, until: float) -> None:
+        """One attack, until all attacks together took `until` seconds."""
+        part = Budget(max(min(until - self.tally.time_s("attack"), budget.remaining()), 1e-6))
+        which = climbing.open
+        masks = climbing.masks[which].to(self.query.graph.device)
+        starts = self.pool.points
+        found = attack(
+            self.query, masks, seed=self.seed, restarts=effort.restarts, steps=effort.steps, starts=starts,
+            expired=lambda: part.expired,
+        )  # fmt: skip
+        for row, (i, margin) in enumerate(zip(which, found.margin.tolist(), strict=True)):
+            self._seen(climbing, i, margin, found.points[row : row + 1])
+
+    def _seen(self, climbing: Round, i: int, margin: float, points: Points) -> None:
+        """Take note of a point of the claim; it falsifies if it violates the claim here and on the original model."""
+        improves = margin < climbing.seen[i]
+        if not (margin < 0 or (self.measure and improves)):
+            return
+        climbing.seen[i] = min(margin, climbing.seen[i])
+        mask = climbing.masks[i]
+        shown = replay(self.problem, self.claim, mask, points)
+        if shown is None:
+            return
+        known, deviation = climbing.deviations[i], shown.witness.deviation
+        if math.isfinite(deviation):
+            climbing.deviations[i] = deviation if known is None else max(known, deviation)
+        if not (shown.violated and margin < 0):
+            return
+        if (proven := self._proven.get(_key(mask))) is not None:
+            self._compare(proven, margin, "an earlier proof")
+        climbing.verdicts[i] = Falsified(shown.witness)
+        self.pool.add(points)
+
+    def _bounded(self, climbing: Round, name: str, backend: Backend, budget: Budget) -> None:
+        which = climbing.open
+        bounder = self._open(name, backend)
+        if bounder is None:
+            return
+        for start in range(0, len(which), _TOGETHER):
+            if budget.expired:
+                raise TimeUp
+            part = which[start : start + _TOGETHER]
+            try:
+                bound = bounder.bound(climbing.masks[part])
+            except BackendRefusal as refusal:
+                self._refused(name, refusal)
+                return
+            except BaseException:
+                # Stopped half-way: what it keeps between calls may be half made.
+                self._bounders.pop(name, None)
+                raise
+            for i, margin in zip(part, bound.margin.double().tolist(), strict=True):
+                self._proved(climbing, i, margin, name)
+
+    def _proved(self, climbing: Round, i: int, margin: float, name: str) -> None:
+        if math.isnan(margin) or margin == math.inf:
+            return
+        self._compare(margin, climbing.seen[i], f"{name} bounds")
+        climbing.bounds[i] = max(climbing.bounds[i], margin)
+        if 0 <= climbing.bounds[i] < math.inf:
+            climbing.verdicts[i] = Certified(climbing.bounds[i])
+            self._proven[_key(climbing.masks[i])] = climbing.bounds[i]
+
+    def _open(self, name: str, backend: Backend) -> Bounder | None:
+        if name in self._refusals:
+            return None
+        if name not in self._bounders:
+            try:
+                self._bounders[name] = backend.open(self.claim.query)
+            except BackendRefusal as refusal:
+                self._refused(name, refusal)
+                return None
+        return self._bounders[name]
+
+    def _refused(self, name: str, refusal: BackendRefusal) -> None:
+        if not self.skip_refusals:
+            raise refusal
+        self._refusals[name] = f"{name}: {refusal}"
+
+    def _compare(self, proven: float, seen: float, who: str) -> None:
+        """Nothing seen may lie below what is proven."""
+        if self._slack is None:
+            center = self.query.region.box().center.unsqueeze(0)
+            self._slack = _ALARM * (1 + float(self.query.graph(center).abs().max()))
+        if proven > seen + self._slack:
+            raise SoundnessAlarm(
+                f"{who} of {self.claim.label} prove a margin of {proven!r}, and an evaluation shows {seen!r}. One of them is wrong: "
+                "do not use this build; please report circuit, spec and model"
+            )
+
+
+def _key(mask: Tensor) -> bytes:
+    return bytes(mask.to(torch.uint8).cpu().flatten().tolist())
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in said or "can't allocate memory" in said
