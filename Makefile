@@ -1,7 +1,7 @@
 # make demo        set up what is needed, then certify the bundled examples
 # make test        set up what is needed, then run the tests
 # make check       what CI runs: ruff, pyright, import-linter, the tests
-# make test-slow   all tests, the long suites too, with many more examples
+# make test-slow   the long suites, with many more examples
 # make setup       only the set-up, into .venv; redone when pyproject.toml changes
 # make clean       remove what was built, .venv too
 #
@@ -50,7 +50,7 @@ test: $(STAMP)
 	$(PYTEST)
 
 test-slow: $(STAMP)
-	$(PYTEST) -m "slow or not slow" --hypothesis-profile slow
+	$(PYTEST) -m slow --hypothesis-profile slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -15,15 +15,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Before anything imports torch: workers that each start a thread a core fight over the cores and lose.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Bounds take as long as they take, and on a shared machine twice that: no deadline. `ci` tries the same examples on every
+# Bounds take as long as they take, and on a shared machine twice that: no deadline. `default` tries the same examples on every
 # run, so that a failure is the change's and not the day's; `slow` looks further, differently each time.
 settings.register_profile(
-    "ci", max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "default", max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
     "slow", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("ci")  # --hypothesis-profile, read later, wins
+settings.load_profile("default")  # --hypothesis-profile, read later, wins
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

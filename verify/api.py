@@ -66,15 +66,17 @@ def certify(
     allow_code: bool = False,
     progress: Progress | None = None,
     hard: bool = False,
+    began: float | None = None,
 ) -> Report:
     """Decide whether a circuit agrees with its model over all that a spec allows.
 
     `circuit` and `spec` are files or records; `model`, where given, stands for the one that the circuit names. `timeout_s`
-    overrides the spec's budget. `hard` interrupts steps that overrun the budget, by the process's interval timer.
+    overrides the spec's budget. `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is when
+    the reported time starts to count (of `time.monotonic`, default now).
     Guarantees: as `verify.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend` names one);
     Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     from specs.load import read_circuit, read_spec
 
     read = read_circuit(circuit) if isinstance(circuit, str | os.PathLike) else circuit
@@ -138,10 +140,11 @@ class _Run:
             self.climbing = None
 
     def report(self, interrupted: bool = False) -> Report:
+        stopped_at = len(self.rounds) if self.climbing is not None else None
         self._close()
         decisions: list[tuple[Decision, float]] = []
         for i, (climbing, time_s) in enumerate(self.rounds):
-            stopped = interrupted and i == len(self.rounds) - 1
+            stopped = interrupted and i == stopped_at
             decisions.append((climbing.decisions(INTERRUPTED if stopped else None)[0], time_s))
         return account(self.request, self.problem, decisions, self.tally, interrupted)
 

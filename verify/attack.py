@@ -10,15 +10,27 @@ from torch import Tensor
 
 from bounds.query import Clauses, Margins, Query
 from verify.pool import Points, circuit_outputs, free_gates, row_limit
-from verify.space import BoxSpace, space_of
+from verify.space import BoxSpace, Space, space_of
 
 __all__ = ["Found", "attack"]
+
+_SCREENED = 4
+"""Starts evaluated for each restart that is descended from."""
+
+_DEPTH = 1e-5
+"""A circuit counts as refuted below minus this share of the largest output: what is shallower may not survive the model's own
+precision, so the attack pushes on."""
+
+_MOMENTUM = 0.5
+
+_PHASES = ((0.6, 0.5, 0.01), (0.4, 0.1, 0.001))
+"""Share of the steps, first and last step size (of the region's width). The second phase goes on from the best of the first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """The worst point found for each circuit. Shapes: `points` one row a circuit; `margin` `(circuits,)`, in the query's precision
-    (a negative one must still be replayed on the original model)."""
+    (a negative one must still be replayed on the original model); infinite where time ran out before the first evaluation."""
 
     points: Points
     margin: Tensor
@@ -34,87 +46,220 @@ def attack(
     starts: Points | None = None,
     expired: Callable[[], bool] = lambda: False,
 ) -> Found:
-    """Look for points of negative margin by projected gradient descent.
+    """Look for points of negative margin: screen many starts, then descend by projected gradient, then again from the best.
 
-    Each restart goes after the combined margin or after one clause of it (those lowest at the start come first), from the region's
-    centre, corners, random points and `starts`. Steps shrink from half the region's width to a thousandth. Stops early for circuits
-    that are refuted, and altogether when `expired` says so. Deterministic for a seed. Shapes: `masks` `(circuits, gates.size)`.
-    Cost: `circuits * restarts * steps` forward and backward passes, in batches.
+    Starts are the region's centre, corners, random points and `starts` (points of this claim). Every third restart goes after the
+    combined margin, the others each after one clause of it (those lowest at the starts come first), from the start that is best
+    for it. Rows whose gradient is zero (an output of signs, a dead network) are drawn anew instead. Stops early for circuits that
+    are refuted by more than rounding, and altogether when `expired` says so. Deterministic for a seed, unless it expires.
+    Shapes: `masks` `(circuits, gates.size)`. Cost: `circuits * restarts * steps` forward and backward passes, in batches.
     """
-    parts: list[Found] = []
-    together = max(1, row_limit(query.graph, gradients=True) // restarts)
-    for i, part in enumerate(masks.split(together)):
-        parts.append(_attack(query, part, seed + i, restarts, steps, starts, expired))
+    together = max(1, _limit(query, gradients=True) // restarts)
+    parts = [
+        _Descent(query, part, seed + i, restarts, starts, expired).run(steps) for i, part in enumerate(masks.split(together))
+    ]
     return Found(Points.join([part.points for part in parts]), torch.cat([part.margin for part in parts]))
 
 
-def _attack(
-    query: Query, masks: Tensor, seed: int, restarts: int, steps: int, starts: Points | None, expired: Callable[[], bool]
-) -> Found:
-    generator = torch.Generator().manual_seed(seed)
-    space, count = space_of(query.region), len(masks)
-    gates = free_gates(query.gates)
-    boxes = {gate.tensor: BoxSpace(gate.patch) for gate in gates}
-    z = space.sample(restarts, generator)
-    patches = {name: box.sample(restarts, generator) for name, box in boxes.items()}
-    if starts is not None and len(starts):
-        n = min(len(starts), restarts // 2)
-        z[-n:] = space.locate(starts.x[-n:])
-        for name in patches:
-            patches[name][-n:] = starts.patches[name][-n:]
-    rows = masks.repeat_interleave(restarts, dim=0)
-    z = z.repeat(count, *[1] * (z.dim() - 1))
-    patches = {name: p.repeat(count, *[1] * (p.dim() - 1)) for name, p in patches.items()}
-    best: Found | None = None
-    target: Tensor | None = None
-    for step in range(steps + 1):
-        free = [z.requires_grad_(), *(p.requires_grad_() for p in patches.values())]
-        points = Points(space.point(z), patches)
-        forms = query.margins.forms(circuit_outputs(query, points, rows), query.graph(points.x))
-        best = _better(best, points.detach(), query.margins.combine(forms.detach()), count)
-        if step == steps or bool((best.margin < 0).all()) or expired():
-            break
-        goals = _goals(query.margins, forms)
-        if target is None:
-            target = _targets(goals.detach(), count, restarts)
-        chosen = goals.gather(1, target.unsqueeze(1)).sum()
-        if not chosen.requires_grad:
-            break  # nothing to descend: the outputs do not depend on what may move
-        gradients = torch.autograd.grad(chosen, free, allow_unused=True)
-        size = 0.5 * (0.002 ** (step / steps))
+def _limit(query: Query, gradients: bool) -> int:
+    margins = query.margins
+    return row_limit(
+        query.graph, gradients, margins.clauses.numel() if isinstance(margins, Clauses) else margins.offset.numel()
+    )
+
+
+def _values(margins: Margins, forms: Tensor) -> Tensor:
+    """What a restart may minimise besides the margin: each clause, or each form for a norm. Shape: `(rows, goals)`."""
+    return forms[:, margins.clauses].amax(-1) if isinstance(margins, Clauses) else forms
+
+
+def _combined(margins: Margins, values: Tensor) -> Tensor:
+    """The margin, from what `_values` found. Not a number counts as infinite: it shows nothing."""
+    margin = values.amin(1) if isinstance(margins, Clauses) else margins.combine(values)
+    return margin.nan_to_num(torch.inf, torch.inf, -torch.inf)
+
+
+def _goal(margins: Margins, forms: Tensor, values: Tensor, target: Tensor) -> Tensor:
+    """The value that each row minimises; target 0 is the margin, `1 + i` the `i`-th of `_values`. Differentiable in `forms`; of the
+    clauses only the one that counts is built."""
+    if isinstance(margins, Clauses):
+        clause = torch.where(target > 0, target - 1, values.argmin(1))
+        return forms.gather(1, margins.clauses[clause]).amax(1)
+    one = forms.gather(1, (target - 1).clamp_min(0).unsqueeze(1)).squeeze(1)
+    return torch.where(target > 0, one, margins.combine(forms))
+
+
+@dataclass(slots=True, eq=False)
+class _Rows:
+    """Restarts in flight, `restarts` rows a circuit: where they are (coordinates of each free space, the input's first), what each
+    goes after, and the best margin each has seen and where."""
+
+    masks: Tensor
+    target: Tensor
+    at: list[Tensor]
+    margin: Tensor
+    best: list[Tensor]
+
+    def pick(self, rows: Tensor) -> _Rows:
+        at, best = [z[rows] for z in self.at], [z[rows] for z in self.best]
+        return _Rows(self.masks[rows], self.target[rows], at, self.margin[rows], best)
+
+
+def _wide(flags: Tensor, like: Tensor) -> Tensor:
+    return flags.reshape(-1, *[1] * (like.dim() - 1))
+
+
+class _Descent:
+    """One batch of circuits."""
+
+    def __init__(
+        self, query: Query, masks: Tensor, seed: int, restarts: int, starts: Points | None, expired: Callable[[], bool]
+    ) -> None:
+        self.query, self.restarts, self.expired = query, restarts, expired
+        self.generator = torch.Generator().manual_seed(seed)
+        self.names = [gate.tensor for gate in free_gates(query.gates)]
+        boxes = [BoxSpace(gate.patch) for gate in free_gates(query.gates)]
+        self.spaces: list[Space] = [space_of(query.region), *boxes]
+        self.depth = 0.0
+        self.margin = masks.new_full((len(masks),), torch.inf, dtype=query.graph.dtype)
+        screened = self._sample(_SCREENED * restarts)
+        if starts is not None and len(starts):
+            n = min(len(starts), restarts)
+            given = [starts.x, *(starts.patches[name] for name in self.names)]
+            for z, space, x in zip(screened, self.spaces, given, strict=True):
+                z[-n:] = space.locate(x[-n:])
+        self.best = [z[:1].expand(len(masks), *z.shape[1:]).clone() for z in screened]
+        self.open = torch.arange(len(masks), device=masks.device)
+        self.rows = self._screen(masks, screened)
+
+    def run(self, steps: int) -> Found:
+        for share, first, last in _PHASES:
+            count = max(1, round(share * steps))
+            velocity = [torch.zeros_like(z) for z in self.rows.at]
+            for i in range(count):
+                if not len(self.open) or self.expired():
+                    break
+                velocity = self._step(first * (last / first) ** (i / count), velocity)
+                velocity = self._close(velocity)
+            if len(self.open) and not self.expired():
+                self._evaluate(False)
+                self._close(velocity)
+                self._restart()
+        self._note(torch.ones(len(self.open), dtype=torch.bool, device=self.open.device))
+        return Found(self._points(self.best), self.margin)
+
+    def _sample(self, count: int) -> list[Tensor]:
+        """Coordinates in every space, paired at random: centre with centre first, but corners with all sorts."""
+        found = [self.spaces[0].sample(count, self.generator)]
+        for space in self.spaces[1:]:
+            order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(count - 1, generator=self.generator)])
+            z = space.sample(count, self.generator)
+            found.append(z[order.to(z.device)])
+        return found
+
+    def _points(self, at: list[Tensor]) -> Points:
+        return Points(self.spaces[0].point(at[0]), dict(zip(self.names, at[1:], strict=True)))
+
+    @torch.no_grad()
+    def _screen(self, masks: Tensor, at: list[Tensor]) -> _Rows:
+        """Evaluate every start for every circuit, and give each restart a target and the start that suits it best."""
+        points, margins, circuits, count = self._points(at), self.query.margins, len(masks), len(at[0])
+        limit = _limit(self.query, gradients=False)
+        model = torch.cat([self.query.graph(x) for x in points.x.split(limit)])
+        self.depth = _DEPTH * float(model.abs().max())
+        parts: list[Tensor] = []
+        for row in torch.arange(circuits * count, device=masks.device).split(limit):
+            if parts and self.expired():
+                parts.append(torch.full((len(row), parts[0].shape[1]), torch.inf).to(parts[0]))
+                continue
+            i = row % count
+            forms = margins.forms(circuit_outputs(self.query, points[i], masks[row // count]), model[i])
+            values = _values(margins, forms)
+            parts.append(torch.cat([_combined(margins, values).unsqueeze(1), values], dim=1))
+        values = torch.cat(parts).reshape(circuits, count, -1).nan_to_num(torch.inf, torch.inf, -torch.inf)
+        goals = values.shape[2] - 1
+        turn = torch.arange(self.restarts, device=masks.device)
+        nth = torch.where(turn % 3 == 0, turn // 3, turn - turn // 3 - 1)
+        clauses = values[:, :, 1:].amin(1).argsort(dim=1)[:, nth % goals] + 1
+        target = torch.where(turn % 3 == 0, torch.zeros_like(clauses), clauses)
+        rank = torch.where(turn % 3 == 0, nth, nth // goals).clamp_max(count - 1)
+        wanted = values.gather(2, target.unsqueeze(1).expand(-1, count, -1))
+        start = wanted.argsort(dim=1).gather(1, rank.expand(circuits, 1, -1)).squeeze(1)
+        margin = values[:, :, 0].gather(1, start).flatten()
+        chosen = [z[start.flatten()] for z in at]
+        # The best of all screened starts is the first restart's: nothing seen is lost.
+        return _Rows(masks.repeat_interleave(self.restarts, dim=0), target.flatten(), chosen, margin, list(chosen))
+
+    def _evaluate(self, gradients: bool) -> list[Tensor | None]:
+        """Look at where all rows are, remember what is better, and differentiate their goals."""
+        rows, margins = self.rows, self.query.margins
+        with torch.set_grad_enabled(gradients):
+            free = [z.detach().requires_grad_(gradients) for z in rows.at]
+            points = self._points(free)
+            forms = margins.forms(circuit_outputs(self.query, points, rows.masks), self.query.graph(points.x))
+            with torch.no_grad():
+                values = _values(margins, forms.detach())
+                margin = _combined(margins, values)
+                better = margin < rows.margin
+                rows.margin = torch.where(better, margin, rows.margin)
+                rows.best = [torch.where(_wide(better, z), z.detach(), b) for z, b in zip(free, rows.best, strict=True)]
+            if not gradients:
+                return []
+            goal = _goal(margins, forms, values, rows.target).sum()
+            if not goal.requires_grad:
+                return [None for _ in free]
+            return list(torch.autograd.grad(goal, free, allow_unused=True))
+
+    def _step(self, size: float, velocity: list[Tensor]) -> list[Tensor]:
+        """One step of every row; returns the new velocity."""
+        rows = self.rows
+        found = self._evaluate(True)
+        gradients = [torch.zeros_like(z) if g is None else g.nan_to_num() for z, g in zip(rows.at, found, strict=True)]
+        moved: list[Tensor] = []
         with torch.no_grad():
-            moved = [g if g is not None else torch.zeros_like(v) for g, v in zip(gradients, free, strict=True)]
-            z = space.step(z.detach(), moved[0], size)
-            patches = {name: boxes[name].step(p.detach(), g, size) for (name, p), g in zip(patches.items(), moved[1:], strict=True)}
-    assert best is not None
-    return best
+            for i, (space, z, g, v) in enumerate(zip(self.spaces, rows.at, gradients, velocity, strict=True)):
+                g = g / _wide(g.flatten(1).abs().mean(1), g).clamp_min(torch.finfo(g.dtype).tiny)
+                moved.append(_MOMENTUM * v + g)
+                rows.at[i] = space.step(z, moved[-1], size)
+            stuck = torch.stack([(g == 0).flatten(1).all(1) for g in gradients]).all(0)
+            if bool(stuck.any()):
+                for i, fresh in enumerate(self._sample(len(stuck))):
+                    rows.at[i] = torch.where(_wide(stuck, fresh), fresh, rows.at[i])
+        return moved
 
+    def _close(self, velocity: list[Tensor]) -> list[Tensor]:
+        """Drop the rows of circuits that are refuted, once they are half of all (or all)."""
+        done = (self.rows.margin.reshape(-1, self.restarts) < -self.depth).any(1)
+        if not len(done) or 2 * int(done.sum()) < len(done):
+            return velocity
+        self._note(done)
+        keep = ~done.repeat_interleave(self.restarts)
+        self.open, self.rows = self.open[~done], self.rows.pick(keep)
+        return [v[keep] for v in velocity]
 
-def _better(best: Found | None, points: Points, margins: Tensor, circuits: int) -> Found:
-    """Keep each circuit's worst point so far."""
-    least, at = margins.reshape(circuits, -1).min(1)
-    new = Found(points[at + torch.arange(circuits, device=at.device) * (len(margins) // circuits)], least)
-    if best is None:
-        return new
-    lower = new.margin < best.margin
+    def _note(self, which: Tensor) -> None:
+        """Write down the best of some of the open circuits."""
+        margin, row = self.rows.margin.reshape(-1, self.restarts).min(1)
+        row = (row + self.restarts * torch.arange(len(row), device=row.device))[which]
+        circuit = self.open[which]
+        self.margin[circuit] = margin[which]
+        for noted, best in zip(self.best, self.rows.best, strict=True):
+            noted[circuit] = best[row]
 
-    def merged(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(lower.reshape(-1, *[1] * (a.dim() - 1)), a, b)
-
-    patches = {name: merged(p, best.points.patches[name]) for name, p in new.points.patches.items()}
-    return Found(Points(merged(new.points.x, best.points.x), patches), torch.minimum(new.margin, best.margin))
-
-
-def _goals(margins: Margins, forms: Tensor) -> Tensor:
-    """What a restart may minimise: the combined margin first, then each clause (each form, for a norm). Shape: `(rows, goals)`."""
-    single = forms[:, margins.clauses].amax(-1) if isinstance(margins, Clauses) else forms
-    return torch.cat([margins.combine(forms).unsqueeze(1), single], dim=1)
-
-
-def _targets(goals: Tensor, circuits: int, restarts: int) -> Tensor:
-    """A goal for each row: every third restart the combined margin, the others the clauses in order of their least value."""
-    least = goals[:, 1:].reshape(circuits, restarts, -1).amin(1)
-    order = least.argsort(dim=1) + 1
-    turn = torch.arange(restarts, device=goals.device)
-    clause = order[:, (turn - turn // 3 - 1).clamp_min(0) % order.shape[1]]
-    return torch.where(turn % 3 == 0, torch.zeros_like(clause), clause).flatten()
+    @torch.no_grad()
+    def _restart(self) -> None:
+        """Put every circuit's rows at the best half of what its rows have seen, twice: as it is, and a fifth of the way elsewhere.
+        Every other row keeps the target of the row that it starts from."""
+        rows, circuits = self.rows, len(self.open)
+        order = rows.margin.reshape(circuits, self.restarts).argsort(dim=1)
+        turn = torch.arange(self.restarts, device=order.device)
+        source = order[:, turn // 2] + self.restarts * torch.arange(circuits, device=order.device).unsqueeze(1)
+        source = source.flatten()
+        shifted = (turn % 2 == 1).repeat(circuits)
+        own = (turn % 4 >= 2).repeat(circuits)
+        fresh = self._sample(len(source))
+        rows.at = [
+            torch.where(_wide(shifted, z), b[source] + 0.2 * (z - b[source]), b[source])
+            for z, b in zip(fresh, rows.best, strict=True)
+        ]
+        rows.target = torch.where(own, rows.target[source], torch.zeros_like(rows.target))

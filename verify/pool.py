@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bounds.gates import Gate, Gates
 from bounds.graph import Graph
-from bounds.query import Query
+from bounds.query import Clauses, Query
 
 __all__ = ["Points", "WitnessPool", "circuit_outputs", "free_gates", "row_limit"]
 
@@ -50,18 +50,21 @@ def free_gates(gates: Gates) -> tuple[Gate, ...]:
     return tuple(gate for gate in gates.gates if bool((gate.patch.lower < gate.patch.upper).any()))
 
 
-def row_limit(graph: Graph, gradients: bool = False) -> int:
-    """Rows of one batched pass that stay within the working memory, at least 1. A function of the graph alone."""
+def row_limit(graph: Graph, gradients: bool = False, extra: int = 0) -> int:
+    """Rows of one batched pass that stay within the working memory, at least 1. A function of the graph alone, and of `extra`
+    numbers a row that the caller holds besides."""
     sizes = [math.prod(graph.input_shape), *(math.prod(node.shape) for node in graph.nodes)]
-    per_row = (4 * sum(sizes) if gradients else 2 * sum(sizes)) * torch.finfo(graph.dtype).bits // 8
+    per_row = ((4 if gradients else 2) * sum(sizes) + extra) * torch.finfo(graph.dtype).bits // 8
     return max(1, _BUDGET_BYTES // max(per_row, 1))
 
 
 def circuit_outputs(query: Query, points: Points, masks: Tensor) -> Tensor:
     """`f_C` at points, one mask a row. Shapes: `masks` `(count, size)` or `(1, size)`; `(count, *output_shape)`. Differentiable;
     not chunked: the caller keeps within `row_limit`."""
-    patches = {g.tensor: points.patches[g.tensor] if g.tensor in points.patches else g.patch.lower.unsqueeze(0)
-               for g in query.gates.gates}
+    patches = {
+        gate.tensor: points.patches[gate.tensor] if gate.tensor in points.patches else gate.patch.lower.unsqueeze(0)
+        for gate in query.gates.gates
+    }
     return query.graph.evaluate(points.x, query.gates, masks, patches)[query.graph.output]
 
 
@@ -94,9 +97,8 @@ class WitnessPool:
         held = points if self._points is None else Points.join([self._points, points])
         hits = torch.cat([self._hits, torch.zeros(len(points), dtype=torch.long)])
         if len(held) > self.limit:
-            fresh = torch.arange(len(held))
-            ranked = sorted(fresh.tolist(), key=lambda i: (int(hits[i]), i), reverse=True)[: self.limit]
-            kept = torch.tensor(sorted(ranked), dtype=torch.long)
+            ranked = sorted(((count, i) for i, count in enumerate(hits.tolist())), reverse=True)[: self.limit]
+            kept = torch.tensor(sorted(i for _, i in ranked), dtype=torch.long)
             held, hits = held[kept.to(held.x.device)], hits[kept]
         self._points, self._hits, self._model = held, hits, None
 
@@ -110,7 +112,9 @@ class WitnessPool:
         """
         if self._points is None:
             return torch.zeros((0, len(masks)), dtype=query.graph.dtype, device=query.graph.device)
-        held, limit = self._points, row_limit(query.graph)
+        margins = query.margins
+        extra = margins.clauses.numel() if isinstance(margins, Clauses) else margins.offset.numel()
+        held, limit = self._points, row_limit(query.graph, extra=extra)
         if self._model is None or self._model[0] is not query.graph:
             self._model = query.graph, torch.cat([query.graph(x) for x in held.x.split(limit)])
         model, count = self._model[1], len(held)

@@ -51,7 +51,6 @@ class Siamese(nn.Module):
         super().__init__()
         self.query = query
         graph = query.graph
-        self._made: dict[int, Tensor] = {}
         self._names: dict[str, int] = {}
         self.gated: dict[str, int] = {}
         self.patched: list[str] = []
@@ -106,7 +105,8 @@ class Siamese(nn.Module):
             if node.name in self.gated:
                 y = self._gate(node.name, y, given)
             circuit[node.name] = y
-        ours, theirs = (half[graph.output].reshape(-1, self.circuit.shape[1]) for half in (circuit, model))
+        shape = held(graph.shape(graph.output))
+        ours, theirs = (_as(half[graph.output], shape, (math.prod(shape),)) for half in (circuit, model))
         return F.linear(ours, self.circuit, self.offset) + F.linear(theirs, self.model)
 
     def _gate(self, name: str, y: Tensor, given: Mapping[str, Tensor]) -> Tensor:
@@ -147,9 +147,9 @@ class Siamese(nn.Module):
         x, before = inputs[0], graph.shape(node.inputs[0])
         match node.op:
             case Dense():
-                rows = before if math.prod(before) != before[-1] else before[-1:]
-                y = F.linear(_as(x, before, rows), self._constant("weight", node), self._constant("bias", node))
-                return _as(y, (*rows[:-1], node.shape[-1]), held(node.shape), held(before) == rows)
+                rows = before[-1:] if math.prod(before) == before[-1] else held(before)
+                y = F.linear(_as(x, held(before), rows), self._constant("weight", node), self._constant("bias", node))
+                return _as(y, (*rows[:-1], node.shape[-1]), held(node.shape))
             case Conv():
                 return self._convolve(node.op, node, x)
             case Scale():
@@ -157,9 +157,9 @@ class Siamese(nn.Module):
                 y = x if w is None else x * w
                 return y if b is None else y + b
             case Take():
-                y = _TakeOp.apply(x.flatten(1), self._constant("index", node))
+                y = _TakeOp.apply(_as(x, held(before), (math.prod(before),)), self._constant("index", node))
                 b = self._constant("bias", node)
-                y = y.reshape(-1, *held(node.shape))
+                y = _as(y, (node.op.index.numel(),), held(node.shape))
                 return y if b is None else y + b
             case Maximum():
                 return inputs[0] + inputs[1]
@@ -169,15 +169,15 @@ class Siamese(nn.Module):
                     total = total + other if sign > 0 else total - other
                 return total
             case Concat(axis):
-                parts = [v.reshape(-1, *graph.shape(n)) for v, n in zip(inputs, node.inputs, strict=True)]
+                parts = [_as(v, held(graph.shape(n)), graph.shape(n)) for v, n in zip(inputs, node.inputs, strict=True)]
                 return _as(torch.cat(parts, axis + 1), node.shape, held(node.shape))
             case Reshape():
                 return _as(x, held(before), held(node.shape))
             case Transpose(order):
-                return _as(x.reshape(-1, *before).permute(0, *(a + 1 for a in order)), node.shape, held(node.shape))
+                return _as(_as(x, held(before), before).permute(0, *(a + 1 for a in order)), node.shape, held(node.shape))
             case Reduce(axes, _, mean):
                 dims = [a + 1 for a in axes]
-                full = x.reshape(-1, *before)
+                full = _as(x, held(before), before)
                 y = full.mean(dims, keepdim=True) if mean else full.sum(dims, keepdim=True)
                 return _as(y, node.shape, held(node.shape))
             case Relu():
@@ -192,10 +192,11 @@ class Siamese(nn.Module):
                 raise BackendRefusal(f"lirpa: auto_LiRPA is not trusted with {_named(op)} (tensor {node.name!r})")
 
     def _convolve(self, op: Conv, node: Node, x: Tensor) -> Tensor:
-        if self.query.graph.shape(node.inputs[0])[0] != 1:
+        before = self.query.graph.shape(node.inputs[0])
+        if before[0] != 1:
             raise BackendRefusal(f"lirpa: convolution over a batch of its own (tensor {node.name!r})")
         if len(op.space) == 1:
-            x = x.reshape(-1, x.shape[1], 1, x.shape[2])
+            x = x.reshape(-1, *before[1:2], 1, *op.space)
             stride, padding, dilation = (1, *op.stride), (0, *op.padding), (1, *op.dilation)
         else:
             stride, padding, dilation = op.stride, op.padding, op.dilation
@@ -212,6 +213,6 @@ def _named(op: Op) -> str:
     return f"{type(op).__name__}({op.slope})" if isinstance(op, LeakyRelu) else type(op).__name__
 
 
-def _as(x: Tensor, before: Shape, after: Shape, same: bool = False) -> Tensor:
-    """`x` under another shape; nothing is traced where it has it already."""
-    return x if same or tuple(x.shape[1:]) == tuple(after) else x.reshape(-1, *after)
+def _as(x: Tensor, before: Shape, after: Shape) -> Tensor:
+    """`x` under another shape; nothing is traced where it is the same."""
+    return x if before == after else x.reshape(-1, *after)

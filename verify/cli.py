@@ -1,0 +1,161 @@
+"""The command `certify`: the only place that reads arguments and exits. Nothing heavy is imported before it is known what to do."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["cli", "main"]
+
+BAD_REQUEST = 2
+INTERRUPTED = 130
+BROKEN = 70
+"""Exit code of a fault in this program: none that stands for an answer."""
+
+Action = Callable[[], int]
+
+
+class _Commands(click.Group):
+    """A group whose main command needs no name: what does not begin with a sub-command's name is the main command's."""
+
+    main_name = "circuit"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "--version"}
+        if args and args[0] not in own and args[0] not in self.list_commands(ctx):
+            args = [self.main_name, *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in super().list_commands(ctx) if name != self.main_name]
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage("certify", "CIRCUIT.json --spec SPEC.yaml [OPTIONS]")
+        formatter.write_usage("certify", "COMMAND [ARGS]...", "   or: ")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        main = self.commands[self.main_name]
+        rows = [row for parameter in main.get_params(ctx) if (row := parameter.get_help_record(ctx))]
+        rows = [row for row in rows if not row[0].startswith("--help")]
+        rows += [row for parameter in self.get_params(ctx) if (row := parameter.get_help_record(ctx))]
+        with formatter.section("Options"):
+            formatter.write_dl(rows)
+        self.format_commands(ctx, formatter)
+
+
+class _Seconds(click.ParamType):
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"{value!r}; a finite number of seconds greater than 0 is needed", param, ctx)
+        return seconds
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        import importlib.metadata
+
+        try:
+            click.echo(f"certify {importlib.metadata.version('circuit-certify')}")
+        except importlib.metadata.PackageNotFoundError:
+            click.echo("certify, not installed")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["--help"], "max_content_width": 100}, no_args_is_help=False)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
+def cli() -> None:
+    """Prove or refute that a circuit of a neural network agrees with its model over a whole region.
+
+    Exit codes: 0 certified, 1 falsified, 2 the request could not be read, 3 unknown, 130 interrupted.
+    """
+
+
+@cli.command("circuit", hidden=True)
+@click.argument("circuit", metavar="CIRCUIT.json")
+@click.option("--spec", required=True, metavar="SPEC.yaml", help="What is claimed of the circuit.")
+@click.option("--out", metavar="REPORT.json", help="Write the report here.")
+@click.option("--timeout", type=_Seconds(), metavar="S", help="Seconds to spend, instead of the spec's budget.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute [cpu].")
+@click.option(
+    "--backend", type=click.Choice(["auto", "native", "lirpa", "milp"]), default="auto", help="What computes bounds [auto]."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
+def circuit_command(**options: Any) -> Action:
+    """Decide whether CIRCUIT.json meets SPEC.yaml."""
+    from verify.commands import circuit
+
+    return partial(circuit.run, circuit.Options(**options))
+
+
+@cli.command("show")
+@click.argument("file", metavar="MODEL|REPORT.json|CIRCUIT.json")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that FILE, or a circuit's model, is.")
+def show_command(file: str, allow_code: bool) -> Action:
+    """List a model's sites, or sum up a report or a circuit."""
+    from verify.commands import show
+
+    return partial(show.run, file, allow_code)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit."""
+    sys.exit(_code(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _code(arguments: list[str]) -> int:
+    """The exit code. Whatever is wrong with the request is one line on standard error."""
+    from specs.errors import InputError
+
+    try:
+        if not arguments:
+            arguments = ["--help"]
+        action = cast("Action | int", cli.main(arguments, prog_name="certify", standalone_mode=False))
+        return action if isinstance(action, int) else action()
+    except click.ClickException as error:
+        _complain(f"certify: {_sentence(error)}; see certify --help")
+        return BAD_REQUEST
+    except InputError as error:
+        _complain(str(error))
+        return BAD_REQUEST
+    except (KeyboardInterrupt, click.Abort):
+        _complain("certify: interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has gone; nothing more can be said.
+        sys.stdout = None
+        return BROKEN
+    except Exception:
+        # A fault of ours must not end with an exit code that means an answer.
+        import traceback
+
+        _complain(f"certify: internal error, no answer; please report this\n{traceback.format_exc()}")
+        return BROKEN
+
+
+def _sentence(error: click.ClickException) -> str:
+    return " ".join(error.format_message().split()).rstrip(".")
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
