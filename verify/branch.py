@@ -33,6 +33,9 @@ __all__ = ["Branching", "Progress"]
 _FEW_INPUTS = 12
 """With at most this many inputs that vary, the input itself is split instead of activations."""
 
+_RATE, _WARM_RATE = 0.2, 0.03
+"""Step sizes of the ascent: a warm start is near its optimum, and a large first step would throw it away."""
+
 _WARM_BYTES = 1 << 30
 """Warm starts kept for open parts; beyond it new parts start from the defaults."""
 
@@ -127,10 +130,10 @@ class Branching:
     def _bounded(self, parts: Sequence[Part], expired: Callable[[], bool]) -> Progress:
         limits = self._limits(parts)
         trace, empty = split_trace(self.base, limits, len(parts))
-        p, q, offset, combine = self._stacked(parts)
+        p, q, combine = self._stacked(parts)
         warm = _joined([part.warm for part in parts], trace)
-        result = tune(trace, limits, p, q, combine, self.steps, warm, expired=expired)
-        del offset
+        rate = _RATE if warm is None else _WARM_RATE
+        result = tune(trace, limits, p, q, combine, self.steps, warm, rate, expired)
         chosen = self._choose(trace, result, parts)
         keep_warm = len(self._parts) * _bytes(result.tuned, len(parts)) < _WARM_BYTES
         for i, part in enumerate(parts):
@@ -151,13 +154,13 @@ class Branching:
         worst = result.margin.argsort()[:16]
         return Progress(self.bound, self.open, self._count, self.query.region.minimizer(result.worst[worst]))
 
-    def _stacked(self, parts: Sequence[Part]) -> tuple[Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def _stacked(self, parts: Sequence[Part]) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         margins = self.query.margins
         rows = torch.tensor([self.goals[part.goal] for part in parts])
         p, q, offset = (margins.circuit + margins.model)[rows], margins.circuit[rows], margins.offset[rows]
         if isinstance(margins, Clauses):
-            return p, q, offset, lambda forms: down(forms + offset).amax(1)
-        return p, q, offset, margins.combine
+            return p, q, lambda forms: down(forms + offset).amax(1)
+        return p, q, margins.combine
 
     def _limits(self, parts: Sequence[Part]) -> Limits:
         limits = Limits({}, {})

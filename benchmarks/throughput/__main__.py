@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _records(result: Result) -> list[dict[str, object]]:
+def _records(result: Result) -> list[dict[str, Any]]:
     return [
         row.record()
         | {

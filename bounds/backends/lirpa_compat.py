@@ -107,6 +107,10 @@ def _contained() -> Generator[None]:
             gone: Any = ModuleType("numpy.lib.arraysetops")
             gone.isin = importlib.import_module("numpy").isin
             stand_ins["numpy.lib.arraysetops"] = gone
+        if importlib.util.find_spec("graphviz") is None:
+            drawing: Any = ModuleType("graphviz")  # 0.7 draws graphs with it, and needs it for nothing else
+            drawing.Digraph = None
+            stand_ins["graphviz"] = drawing
         lacking = not hasattr(helper, "_set_opset_version")
         try:
             sys.modules.update(stand_ins)
@@ -174,7 +178,7 @@ def _bounded_take(base: type) -> type:
             return taken(lower, v[1][0]), taken(upper, v[1][0])
 
         def bound_backward(self, last_lA: Any, last_uA: Any, *x: Any, **_: Any) -> Any:
-            index, width = x[1].forward_value, x[0].forward_value.shape[1]
+            index, width = x[1].forward_value, x[0].output_shape[1]
             present = index >= 0
 
             def back(a: Tensor | None) -> Tensor | None:

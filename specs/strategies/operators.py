@@ -1,0 +1,46 @@
+"""Elementwise functions, and the intervals they are asked about."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bounds.ops import Clip, LeakyRelu, Relu, Sigmoid, Sign, Tanh
+from bounds.ops.base import Elementwise, Shape
+
+__all__ = ["activations", "intervals"]
+
+_SLOPES = (0.125, 0.0, 0.5, 1.0, 1.5, -0.5, -2.0)
+_CLIPS = ((0.0, 6.0), (-1.0, 1.0), (-0.5, 2.0), (0.0, math.inf), (-math.inf, 1.0), (1.0, 1.25))
+
+
+def activations() -> st.SearchStrategy[Elementwise]:
+    """Every elementwise operator there is, with slopes below 0 and above 1 and one-sided clips among them; ReLU first."""
+    return st.one_of(
+        st.builds(Relu),
+        st.builds(LeakyRelu, st.sampled_from(_SLOPES)),
+        st.builds(Sigmoid),
+        st.builds(Tanh),
+        st.sampled_from(_CLIPS).map(lambda ends: Clip(*ends)),
+        st.builds(Sign),
+    )
+
+
+@st.composite
+def intervals(draw: st.DrawFn, shape: Shape = (16,), dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Ends of intervals of every kind: on one side of 0, across it, ending at 0, points, a few floats wide, wide and far out."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 9999)))
+    size = draw(st.sampled_from((1.0, 10.0, 1e-3, 100.0, 1e-6, 1e4)))
+    ends = size * torch.randn((2, *shape), generator=generator, dtype=dtype)
+    if draw(st.booleans()):
+        ends = (4 * ends).round() / 4  # kinks and ends of intervals coincide
+    lower, upper = ends.amin(0), ends.amax(0)
+    kind = torch.randint(0, 8, shape, generator=generator)
+    upper = torch.where(kind == 0, lower, upper)
+    upper = torch.where(kind == 1, torch.nextafter(lower, torch.full_like(lower, torch.inf)), upper)
+    upper = torch.where((kind == 2) & (lower < 0), 0.0, upper)
+    lower = torch.where((kind == 3) & (upper > 0), 0.0, lower)
+    return lower, upper

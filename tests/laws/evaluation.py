@@ -1,0 +1,99 @@
+"""Points of a query, evaluated in float64 with a bound of the error that this evaluation itself makes.
+
+So a law needs no tolerance: a value further outside a bound than its own error is outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.gates import Gates
+from bounds.graph import Graph
+from bounds.ops import LeakyRelu, Sign
+from bounds.ops.base import Affine, Elementwise
+from bounds.query import Query
+from bounds.region import Box
+
+__all__ = ["Run", "evaluate", "run", "sample"]
+
+_EPS = torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Values of a batch of points and their errors, as computed (`value`) and as readers see them, after the gates (`read`)."""
+
+    value: Mapping[str, Tensor]
+    read: Mapping[str, Tensor]
+    error: Mapping[str, Tensor]
+    read_error: Mapping[str, Tensor]
+
+
+def evaluate(graph: Graph, x: Tensor, error: Tensor, kept: Mapping[str, Tensor], patches: Mapping[str, Tensor]) -> Run:
+    """Run a float64 graph. Shapes: `x`, `error` `(batch, *input_shape)`; `kept`, `patches` `(batch, *shape)` a gated tensor."""
+    value, read = {graph.input: x}, {graph.input: x}
+    off, read_off = {graph.input: error}, {graph.input: error}
+    for node in graph.nodes:
+        inputs = [read[name] for name in node.inputs]
+        errors = [read_off[name] for name in node.inputs]
+        y = node.op.forward(*inputs)
+        if isinstance(node.op, Affine):
+            e = _affine_error(node.op, inputs, errors)
+        else:
+            assert isinstance(node.op, Elementwise)
+            e = _elementwise_error(node.op, inputs[0], errors[0], y)
+        e = e.expand_as(y)
+        value[node.name], off[node.name] = y, e
+        if node.name in kept:
+            y = torch.where(kept[node.name], y, patches[node.name])
+            e = torch.where(kept[node.name], e, 0.0)
+        read[node.name], read_off[node.name] = y, e
+    return Run(value, read, off, read_off)
+
+
+def _affine_error(op: Affine, inputs: list[Tensor], errors: list[Tensor]) -> Tensor:
+    """Errors carried on, and those of sums of products: the textbook bound, twice over."""
+    unit = 2 * (op.terms + 2) * _EPS
+    offset = op.offset()
+    size = op.magnitude(*(x.abs() + e for x, e in zip(inputs, errors, strict=True)))
+    size = size if offset is None else size + offset.abs()
+    exact = op.terms == 0 and offset is None
+    return op.magnitude(*errors) + (0.0 if exact else unit) * size
+
+
+def _elementwise_error(op: Elementwise, x: Tensor, error: Tensor, y: Tensor) -> Tensor:
+    if isinstance(op, Sign):
+        return torch.where((x.abs() <= error) & (error > 0), 2.0, 0.0)
+    steepest = max(1.0, abs(op.slope)) if isinstance(op, LeakyRelu) else 1.0
+    return steepest * error * (1 + 4 * _EPS) + 8 * _EPS * y.abs()
+
+
+def sample(query: Query, count: int, seed: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Inputs of the region, how far each may lie outside it by rounding, and patch values for each gate: random ones, corners, and
+    inputs where random linear forms are least."""
+    generator = torch.Generator().manual_seed(seed)
+    region = query.region
+    x = region.sample(count, generator)
+    extremes = torch.randn((count // 4, *region.shape), generator=generator, dtype=torch.float64)
+    x[count - count // 4 :] = region.minimizer(extremes)
+    x = x[torch.randperm(count, generator=generator)]
+    box = region.box()
+    error = torch.zeros_like(x) if isinstance(region, Box) else (16 * _EPS * (box.magnitude + 1e-300)).expand_as(x)
+    patches = {gate.tensor: gate.patch.sample(count, generator) for gate in query.gates.gates}
+    return x, error, patches
+
+
+def run(query: Query, masks: Tensor, count: int, seed: int) -> list[tuple[Run, Run]]:
+    """`count` sampled points of each circuit: the model's run and the circuit's."""
+    assert query.graph.dtype == torch.float64
+    runs: list[tuple[Run, Run]] = []
+    for i, mask in enumerate(masks):
+        x, error, patches = sample(query, count, seed + i)
+        kept = Gates(query.gates.gates).expand(mask.expand(count, -1))
+        model = evaluate(query.graph, x, error, {}, {})
+        runs.append((model, evaluate(query.graph, x, error, kept, patches)))
+    return runs

@@ -1,0 +1,50 @@
+"""What the laws run over: every operator and backend there is, and examples that are the same on every run."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import TypeVar
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+__all__ = ["collect", "share", "subclasses"]
+
+T = TypeVar("T")
+
+
+def subclasses(package: ModuleType, base: type[T]) -> list[type[T]]:
+    """Every concrete subclass of `base` in any module of a package, found by importing them all: a new file needs no entry."""
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    found: list[type[T]] = []
+    todo = list(base.__subclasses__())
+    while todo:
+        cls = todo.pop()
+        todo += cls.__subclasses__()
+        if cls not in found and not inspect.isabstract(cls) and cls.__module__.startswith(package.__name__):
+            found.append(cls)
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+def collect(strategy: st.SearchStrategy[T], count: int, start: int = 0) -> list[T]:
+    """Examples of a strategy, the same on every run: no shrinking, no database."""
+    found: list[T] = []
+
+    @seed(start)
+    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def keep(example: T) -> None:
+        found.append(example)
+
+    keep()
+    return found
+
+
+def share(part: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a law over this part of the examples that the Hypothesis profile grants, and at least five."""
+    return settings(max_examples=max(5, int(settings().max_examples * part)))  # pyright: ignore[reportReturnType]

@@ -1,0 +1,81 @@
+"""No sampled point lies outside any bound, at any tensor: random graphs, circuits, regions and patch boxes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bounds.backends.base import Backend
+from bounds.query import Query
+from specs.strategies import cases, describe
+from tests.laws.backend import backends, check_all_kept, check_batch, check_order, check_sound
+from tests.laws.examples import collect, share
+from tests.laws.trace import check_nested, check_trace
+
+Case = tuple[Query, Tensor]
+SEEDS = st.integers(0, 999)
+
+
+@given(cases(), SEEDS)
+def test_points_are_inside_every_box(case: Case, seed: int) -> None:
+    note(describe(*case))
+    check_trace(*case, seed)
+
+
+@share(0.7)
+@given(cases(), SEEDS)
+def test_points_are_inside_every_box_in_float32(case: Case, seed: int) -> None:
+    note(describe(*case))
+    check_trace(*case, seed, torch.float32)
+
+
+@share(0.7)
+@given(cases())
+def test_tighter_domains_are_tighter(case: Case) -> None:
+    note(describe(*case))
+    check_nested(*case)
+    check_order(*case)
+
+
+@pytest.mark.parametrize("backend", backends(), ids=repr)
+def test_bounds_hold(backend: Backend) -> None:
+    """The same examples for every backend; at least one of them is not refused."""
+    answered = [check_sound(backend, *case, seed) for seed, case in enumerate(collect(cases(), 25))]
+    assert any(answered)
+
+
+@pytest.mark.parametrize("backend", backends(), ids=repr)
+def test_batches_change_nothing(backend: Backend) -> None:
+    for case in collect(cases(max_circuits=4), 8, start=1):
+        check_batch(backend, *case)
+
+
+@given(cases())
+def test_a_circuit_that_keeps_everything_is_the_model(case: Case) -> None:
+    note(describe(*case))
+    check_all_kept(case[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", backends(), ids=repr)
+def test_bounds_hold_on_many(backend: Backend) -> None:
+    @settings(max_examples=600)
+    @given(cases(), SEEDS)
+    def holds(case: Case, seed: int) -> None:
+        note(describe(*case))
+        check_sound(backend, *case, seed)
+        check_batch(backend, *case)
+
+    holds()
+
+
+@pytest.mark.slow
+@settings(max_examples=2000)
+@given(cases(), SEEDS)
+def test_points_are_inside_every_box_of_many(case: Case, seed: int) -> None:
+    note(describe(*case))
+    check_trace(*case, seed)
+    check_nested(*case)
