@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 from bounds.backends.native import model_forms
 from bounds.gates import Gate, Gates
 from bounds.graph import Graph
-from bounds.query import Query
+from bounds.query import Margins, Query
 from bounds.region import Region
 from specs.agreement import Top1
 from specs.circuit import Circuit
+from specs.document import jsonpath
 from specs.errors import InputError
 from specs.margins import agreement_margins, check_outputs, top_differences
 from specs.model import Model
@@ -61,7 +63,7 @@ def encode(circuit: Circuit, spec: Spec, model: Model) -> Problem:
     model that is misread on the spec's own inputs.
     """
     scope = {site: str(granularity) for site, granularity in circuit.scope.items()}
-    problem = encode_scope(scope, spec, model, file=circuit.file, place="$.scope")
+    problem = encode_scope(scope, spec, model, file=circuit.file, place="scope")
     parts: list[Tensor] = []
     for gate in problem.gates.gates:
         parts.append(_mask(circuit, gate))
@@ -69,12 +71,15 @@ def encode(circuit: Circuit, spec: Spec, model: Model) -> Problem:
     return Problem(model, spec, problem.gates, problem.components, mask.unsqueeze(0), problem.claims)
 
 
-def encode_scope(scope: dict[str, str], spec: Spec, model: Model, *, file: str, place: str) -> Problem:
-    """The question with everything in `scope` (site to granularity, stated at `file` `place`) kept: where a search starts."""
+def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: str, place: str = "scope") -> Problem:
+    """The question with everything in `scope` (site to granularity) kept: where a search starts. `file` and its key `place` state
+    the scope. Raises: InputError: as `encode`."""
     graph = model.graph
-    groups = {site: model.group(site, granularity, shown=file, where=f"{place}.{site}") for site, granularity in scope.items()}
+    groups = {
+        site: model.group(site, granularity, shown=file, where=jsonpath((place, site))) for site, granularity in scope.items()
+    }
     if not groups:
-        raise InputError(file, place, "no sites", "at least one", "`certify show MODEL` lists them")
+        raise InputError(file, jsonpath((place,)), "no sites", "at least one", "`certify show MODEL` lists them")
     check_outputs(spec.agreement, graph.shape(graph.output), file=spec.file)
     boxes = patch_boxes(spec.patching, graph, groups, model.dtype, file=spec.file)
     ordered = [node.name for node in graph.nodes if node.name in groups]
@@ -99,19 +104,23 @@ def _mask(circuit: Circuit, gate: Gate) -> Tensor:
     for i, index in enumerate(kept):
         if index >= gate.size:
             raise InputError(
-                circuit.file, f"$.kept.{gate.tensor}[{i}]", f"component {index}", f"site {gate.tensor} has {gate.size}",
+                circuit.file, jsonpath(("kept", gate.tensor, i)), f"component {index}", f"site {gate.tensor} has {gate.size}",
                 f"use 0..{gate.size - 1}",
             )  # fmt: skip
         mask[index] = True
     return mask
 
 
-def _margins(spec: Spec, graph: Graph, region: Region):
+def _margins(spec: Spec, graph: Graph, region: Region) -> Margins:
     shape = graph.shape(graph.output)
     if not isinstance(spec.agreement, Top1):
         return agreement_margins(spec.agreement, shape)
     # t cannot be the model's first output anywhere if some k is provably above it everywhere.
     pairs = top_differences(shape)
     n = int(torch.Size(shape).numel())
-    below = (model_forms(graph, region, -pairs) > 0).reshape(n, n - 1).any(1)
-    return agreement_margins(spec.agreement, shape, [t for t in range(n) if not bool(below[t])])
+    ahead = model_forms(graph, region, -pairs)
+    below = ((ahead > 0) & ahead.isfinite()).reshape(n, n - 1).any(1)
+    tops = [t for t in range(n) if not bool(below[t])]
+    if not tops:
+        raise AssertionError("some output is first at every point; a bound that says otherwise is wrong")
+    return agreement_margins(spec.agreement, shape, tops)

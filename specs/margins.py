@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ def check_outputs(record: records.Agreement, shape: Shape, *, file: str) -> None
     else:
         named = []
         if size < 2:
-            raise InputError(file, f"{where}.metric", "top1, and the model has one output", "two outputs or more", "use `metric: output`")
+            said = "top1, and the model has one output"
+            raise InputError(file, f"{where}.metric", said, "two outputs or more", "use `metric: output`")
     for place, output in named:
         if output >= size:
             raise InputError(file, place, f"output {output}", f"the model has {size} outputs", f"use 0..{size - 1}")
@@ -77,7 +79,8 @@ def _top1(record: records.Top1, unit: Tensor, shape: Shape, tops: list[int]) -> 
 
     for t in tops:
         # A form of exactly 0 leaves t first beside k: only what is strictly positive rules t out.
-        beaten = [form(zero, unit[k] - unit[t], -torch.finfo(torch.float64).tiny) for k in range(n) if k != t] if len(tops) > 1 else []
+        others = [k for k in range(n) if k != t and len(tops) > 1]
+        beaten = [form(zero, unit[k] - unit[t], -torch.finfo(torch.float64).tiny) for k in others]
         for j in range(n):
             if j != t:
                 ahead = unit[t] - unit[j]
@@ -92,14 +95,34 @@ def deviation(record: records.Agreement, circuit_output: Tensor, model_output: T
     """How far the circuit is from the model at one point, in the metric's unit: the claim holds there if it is at most the tolerance.
 
     For top1: by how much the circuit's first output exceeds its value of the model's first (the least, where several are).
+    Guarantees: computed in exact arithmetic from the numbers given and rounded once, so it exceeds the tolerance only where the
+    exact value does. Outputs that are not finite, or too large, show nothing: not a number. Cost: rational arithmetic, about a
+    millisecond for a thousand outputs.
     """
-    c, g = circuit_output.double().flatten(), model_output.double().flatten()
+    outputs = torch.stack([circuit_output.flatten().double(), model_output.flatten().double()])
+    if not bool(outputs.isfinite().all()):
+        return math.nan
+    c, g = ([Fraction(value) for value in row] for row in outputs.tolist())
+    try:
+        return _exact(record, c, g)
+    except OverflowError:
+        return math.nan
+
+
+def _exact(record: records.Agreement, c: list[Fraction], g: list[Fraction]) -> float:
     if isinstance(record, records.Top1):
-        first = g == g.max()
-        return float((c.max() - c[first]).min())
+        first, most = max(g), max(c)
+        return float(min(most - mine for mine, theirs in zip(c, g, strict=True) if theirs == first))
     if isinstance(record, records.LogitDifference):
         t, k = record.target, record.against
-        return abs(float((c[t] - c[k]) - (g[t] - g[k])))
-    d = c - g if record.outputs is None else (c - g)[list(record.outputs)]
+        return float(abs((c[t] - c[k]) - (g[t] - g[k])))
+    chosen = range(len(c)) if record.outputs is None else record.outputs
+    sizes = [abs(c[i] - g[i]) for i in chosen]
     order = record.norm if isinstance(record, records.Logits) else "linf"
-    return float(d.abs().max() if order == "linf" else d.abs().sum() if order == "l1" else d.norm())
+    if order == "l1":
+        return float(sum(sizes))
+    if order == "linf":
+        return float(max(sizes))
+    square = sum(size * size for size in sizes)
+    root = math.sqrt(square)
+    return min(root, record.tolerance) if square <= Fraction(record.tolerance) ** 2 else root

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bounds import region as sets
 from bounds.ops.base import Shape
-from bounds.rounding import down, up
+from bounds.rounding import up
 from specs import region as records
 from specs.arrays import resolve, resolve_each, resolve_rows, to_input, to_shape
 from specs.errors import InputError
@@ -17,12 +17,22 @@ from specs.errors import InputError
 __all__ = ["as_received", "read_regions"]
 
 
-def as_received(array: NDArray[np.float64], dtype: torch.dtype) -> Tensor:
-    """Numbers rounded to the model's own precision, held in float64: what the model is given, not what the file says."""
-    return torch.tensor(array, dtype=torch.float64).to(dtype).double()
+def as_received(array: NDArray[np.float64], dtype: torch.dtype, *, file: str, where: str) -> Tensor:
+    """Numbers rounded to the model's own precision, held in float64: what the model is given, not what the file says.
+
+    Raises: InputError, at `file` `where`: a number too large for that precision.
+    """
+    given = torch.tensor(array, dtype=torch.float64)
+    rounded = given.to(dtype).double()
+    if not bool(rounded.isfinite().all()):
+        worst, name = float(given.abs().max()), str(dtype).removeprefix("torch.")
+        raise InputError(file, where, f"{worst:g}", f"numbers of at most {torch.finfo(dtype).max:g}, as the model takes {name}")
+    return rounded
 
 
-def read_regions(record: records.Region, shape: Shape, dtype: torch.dtype, *, file: str, where: str) -> list[tuple[str, sets.Region]]:
+def read_regions(
+    record: records.Region, shape: Shape, dtype: torch.dtype, *, file: str, where: str
+) -> list[tuple[str, sets.Region]]:
     """The sets that a record states, with a label each: one, or one for every index of a list.
 
     Centres, points and ends are rounded to the model's input precision first, so a region around a point contains it as the model
@@ -31,29 +41,56 @@ def read_regions(record: records.Region, shape: Shape, dtype: torch.dtype, *, fi
     """
     ends = _clip(record, shape, file, where)
     if isinstance(record, records.Hull):
-        rows = [_input(record, row, shape, file, f"{where}.points") for row in resolve_rows(record.points, file=file, where=f"{where}.points")]
-        points = torch.stack([as_received(row, dtype) for row in rows])
+        rows = [
+            _input(record, row, shape, file, f"{where}.points")
+            for row in resolve_rows(record.points, file=file, where=f"{where}.points")
+        ]
+        points = torch.stack([as_received(row, dtype, file=file, where=f"{where}.points") for row in rows])
         if bool(((points < ends.lower) | (points > ends.upper)).any()):
-            raise InputError(file, f"{where}.clip", "a point of the hull outside", "points inside", "clip them first or delete `clip`")
+            raise InputError(
+                file, f"{where}.clip", "a point of the hull outside", "points inside", "clip them first or delete `clip`"
+            )
         ulp = torch.finfo(dtype).eps * points.abs().amax(0)
         return [("hull", sets.Hull(points, up(ulp + torch.finfo(dtype).tiny)))]
     if isinstance(record, records.Box):
         lower, upper = (
-            as_received(_input(record, resolve(end, file=file, where=f"{where}.{key}"), shape, file, f"{where}.{key}"), dtype)
+            _received(record, resolve(end, file=file, where=f"{where}.{key}"), shape, dtype, file, f"{where}.{key}")
             for key, end in (("lower", record.lower), ("upper", record.upper))
         )
         return [("box", _nonempty(sets.Box(lower, upper), ends, file, where))]
     found: list[tuple[str, sets.Region]] = []
     centers = resolve_each(record.center, file=file, where=f"{where}.center")
     for label, center in zip(_labels(record, len(centers)), centers, strict=True):
-        c = as_received(_input(record, center, shape, file, f"{where}.center"), dtype)
-        e = torch.tensor(to_shape(resolve(record.epsilon, file=file, where=f"{where}.epsilon"), shape, file=file, where=f"{where}.epsilon"))
+        c = _received(record, center, shape, dtype, file, f"{where}.center")
+        place = f"{where}.epsilon"
+        e = torch.tensor(
+            to_shape(resolve(record.epsilon, file=file, where=place), shape, layout=record.layout, file=file, where=place)
+        )
         if bool((e < 0).any()):
-            raise InputError(file, f"{where}.epsilon", f"{float(e.min())}", "radii of 0 or more")
-        whole = sets.Box(torch.where(e > 0, down(c - e), c), torch.where(e > 0, up(c + e), c))
-        box = _nonempty(whole, ends, file, where)
-        found.append((label, sets.Ball(c, float(e.flatten()[0]), box) if isinstance(record, records.L2) else box))
+            raise InputError(file, place, f"{float(e.min())}", "radii of 0 or more")
+        box = _nonempty(sets.Box(-_sum_above(-c, e), _sum_above(c, e)), ends, file, where)
+        if isinstance(record, records.L2):
+            found.append((label, _ball(c, record.epsilon, box, file, where)))
+        else:
+            found.append((label, box))
     return found
+
+
+def _ball(center: Tensor, radius: float, box: sets.Box, file: str, where: str) -> sets.Ball:
+    """The ball cut by a box. Raises: InputError: they do not meet, although the ball's extent in each coordinate does."""
+    gap = float((box.project(center) - center).norm())
+    if gap > radius * (1 + 1e-9):
+        said = f"the region is empty: the nearest point that clip allows is {gap:g} from the center"
+        raise InputError(file, where, said, f"a distance of at most epsilon ({radius:g})", "check clip and the centre's scale")
+    return sets.Ball(center, radius, box)
+
+
+def _sum_above(a: Tensor, b: Tensor) -> Tensor:
+    """The least floats that are at least `a + b`, from the sum and its exact error. Source: Knuth, TAOCP 2, 4.2.2 (TwoSum)."""
+    total = a + b
+    rest = total - a
+    error = (a - (total - rest)) + (b - rest)
+    return torch.where(error > 0, up(total), total)
 
 
 def _labels(record: records.Linf | records.L2, count: int) -> list[str]:
@@ -61,6 +98,12 @@ def _labels(record: records.Linf | records.L2, count: int) -> list[str]:
     if isinstance(index, tuple):
         return [f"index {i}" for i in index]
     return [f"index {index}" if isinstance(index, int) else "center"] * count
+
+
+def _received(
+    record: records.Region, array: NDArray[np.float64], shape: Shape, dtype: torch.dtype, file: str, where: str
+) -> Tensor:
+    return as_received(_input(record, array, shape, file, where), dtype, file=file, where=where)
 
 
 def _input(record: records.Region, array: NDArray[np.float64], shape: Shape, file: str, where: str) -> NDArray[np.float64]:
@@ -76,7 +119,11 @@ def _clip(record: records.Region, shape: Shape, file: str, where: str) -> sets.B
             ends.append(torch.full(shape, endless, dtype=torch.float64))
         else:
             place = f"{where}.clip[{i}]"
-            ends.append(torch.tensor(to_shape(resolve(end, file=file, where=place), shape, layout=record.layout, file=file, where=place)))
+            ends.append(
+                torch.tensor(
+                    to_shape(resolve(end, file=file, where=place), shape, layout=record.layout, file=file, where=place)
+                )
+            )
     return sets.Box(ends[0], ends[1])
 
 

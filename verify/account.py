@@ -154,6 +154,7 @@ def _queries(tally: Tally | None) -> Queries:
         by_witness_pool=tally.decided("pool"),
         by_attack=tally.decided("attack"),
         by_bound=tally.decided("bound"),
+        by_split=tally.decided("split"),
     )
 
 

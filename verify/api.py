@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from specs.errors import InputError
 from verify.account import account
 from verify.budget import Budget
-from verify.choice import BACKENDS, check_device, chosen
+from verify.choice import BACKENDS, check_device, chosen, splits
 from verify.progress import Progress, Silent, Step
 from verify.verdict import INTERRUPTED
 
@@ -119,7 +119,8 @@ class _Run:
         skip = request.backend == BACKENDS[0]
         for i, claim in enumerate(problem.claims):
             ladder = Ladder(
-                problem, claim, backends, seed=request.seed, device=request.device, tally=self.tally, skip_refusals=skip, measure=True
+                problem, claim, backends, seed=request.seed, device=request.device, tally=self.tally, skip_refusals=skip, measure=True,
+                split=splits(request.backend),
             )
             if i == 0 and not skip:
                 ladder.open()

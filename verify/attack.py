@@ -23,8 +23,8 @@ precision, so the attack pushes on."""
 
 _MOMENTUM = 0.5
 
-_PHASES = ((0.6, 0.5, 0.01), (0.4, 0.1, 0.001))
-"""Share of the steps, first and last step size (of the region's width). The second phase goes on from the best of the first."""
+_PHASES = ((0.4, 0.5, 0.02), (0.3, 0.25, 0.01), (0.3, 0.1, 0.001))
+"""Share of the steps, first and last step size (of the region's width). Each phase goes on from the best of the one before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from specs.errors import InputError, nearest
 if TYPE_CHECKING:
     from bounds.backends.base import Backend
 
-__all__ = ["BACKENDS", "DEVICES", "check_device", "chosen"]
+__all__ = ["BACKENDS", "DEVICES", "check_device", "chosen", "splits"]
 
 BACKENDS = ("auto", "native", "lirpa")
 DEVICES = ("cpu", "cuda")
@@ -41,4 +41,9 @@ def chosen(backend: str, device: str) -> tuple[tuple[str, Backend], ...]:
         return tuple((f"lirpa {method}", Lirpa(method=method)) for method in ("ibp", "crown"))
     from bounds.backends.native import Native
 
-    return ("interval", Native("interval", device=device)), ("linear", Native("linear", device=device))
+    return tuple((method, Native(method, device=device)) for method in ("interval", "linear", "difference"))
+
+
+def splits(backend: str) -> bool:
+    """Whether branch and bound follows the bounds of a choice: it is our own, and goes with the native backend."""
+    return backend in ("auto", "native")

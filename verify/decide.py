@@ -1,4 +1,4 @@
-"""The ladder: witness pool, gradient attack, interval bounds, linear bounds; a batch of circuits in, a verdict each out."""
+"""The ladder: witness pool, gradient attack, bounds, branch and bound; a batch of circuits in, a verdict each out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from torch import Tensor
 from bounds.backends.base import Backend, BackendRefusal, Bounder
 from specs.encode import Claim, Problem
 from verify.attack import attack
+from verify.branch import Branching
 from verify.budget import Budget, TimeUp
 from verify.falsify import replay
-from verify.pool import Points, WitnessPool
+from verify.pool import Points, WitnessPool, free_gates
 from verify.round import Decision, Kind, Round, RungCount, Tally
 from verify.verdict import TIME_UP, UNDECIDED, Certified, Falsified
 
@@ -28,6 +30,9 @@ ATTACK_SHARE = 0.15
 
 _TOGETHER = 64
 """Circuits bounded in one call; between calls the clock is read."""
+
+_LOOK = 8
+"""Steps of branch and bound from one search for a witness to the next."""
 
 _ALARM = 1e-5
 """How far, relative to the size of the model's outputs, a proven margin may lie above one that was seen: float32's rounding over
@@ -62,7 +67,7 @@ class Ladder:
 
     `backends` are bound rungs by name, cheapest first. With `skip_refusals` a backend that refuses the graph is left out and
     says so in the reason of an unknown; otherwise its refusal is raised. With `measure` the worst point seen of every circuit
-    is replayed, not only what violates the claim. Deterministic for a seed, but for what time cuts off.
+    is replayed, not only what violates the claim. With `split` what the bounds leave open goes to branch and bound. Deterministic for a seed, but for what time cuts off.
     """
 
     def __init__(
@@ -76,11 +81,13 @@ class Ladder:
         tally: Tally | None = None,
         skip_refusals: bool = False,
         measure: bool = False,
+        split: bool = False,
         efforts: tuple[Effort, ...] = (QUICK, LONG),
     ) -> None:
         self.problem, self.claim, self.backends = problem, claim, tuple(backends)
         self.query = claim.query.to(torch.float64, torch.device(device))
         self.seed, self.skip_refusals, self.measure, self.efforts = seed, skip_refusals, measure, efforts
+        self.split = split
         self.tally = Tally() if tally is None else tally
         self.pool = WitnessPool()
         self._bounders: dict[str, Bounder] = {}
@@ -115,6 +122,8 @@ class Ladder:
         rungs += [attack_rung(effort) for effort in self.efforts[:1]]
         rungs += [(f"{name} bounds", "bound", partial(self._bounded, climbing, name, b, budget)) for name, b in self.backends]
         rungs += [attack_rung(effort) for effort in self.efforts[1:]]
+        if self.split:
+            rungs.append(("splitting", "split", partial(self._splitting, climbing, budget)))
         try:
             with budget.enforced():
                 for name, kind, run in rungs:
@@ -133,9 +142,9 @@ class Ladder:
 
     @contextmanager
     def _counted(self, name: str, kind: Kind, climbing: Round) -> Iterator[None]:
-        count = self.tally.rungs.setdefault(name, RungCount(kind))
+        tally = self.tally.rungs.setdefault(name, RungCount(kind))
         before, began = len(climbing.open), time.monotonic()
-        count.asked += before
+        tally.asked += before
         try:
             yield
         except (MemoryError, RuntimeError) as error:
@@ -143,9 +152,9 @@ class Ladder:
                 raise
             climbing.reason = f"out of memory in {name}"
         finally:
-            count.time_s += time.monotonic() - began
+            tally.time_s += time.monotonic() - began
             decided = before - len(climbing.open)
-            count.decided += decided
+            tally.decided += decided
             for i, verdict in enumerate(climbing.verdicts):
                 if verdict is not None and climbing.rungs[i] is None:
                     climbing.rungs[i] = name
@@ -212,6 +221,34 @@ class Ladder:
                 raise
             for i, margin in zip(part, bound.margin.double().tolist(), strict=True):
                 self._proved(climbing, i, margin, name)
+
+    def _splitting(self, climbing: Round, budget: Budget) -> None:
+        """Branch and bound, one circuit after another, each with an equal part of the time left."""
+        which = climbing.open
+        for turn, i in enumerate(which):
+            part = budget.part(1 / (len(which) - turn))
+            mask = climbing.masks[i : i + 1].to(self.query.graph.device)
+            branching = Branching(self.query, mask)
+            progress = branching.root(lambda part=part: part.expired)
+            for step in count():
+                if step % _LOOK == 0:
+                    self._looked(climbing, i, mask, progress.candidates, step)
+                if climbing.verdicts[i] is None:
+                    self._proved(climbing, i, branching.bound, "splitting")
+                if climbing.verdicts[i] is not None or not branching.open:
+                    break
+                if part.expired:
+                    climbing.reason = TIME_UP
+                    break
+                progress = branching.step(lambda part=part: part.expired)
+
+    def _looked(self, climbing: Round, i: int, mask: Tensor, candidates: Tensor, step: int) -> None:
+        """Look for a witness where branch and bound found its worst parts to be worst."""
+        generator = torch.Generator().manual_seed(self.seed + step)
+        patches = {gate.tensor: gate.patch.sample(len(candidates), generator) for gate in free_gates(self.query.gates)}
+        starts = Points(self.query.region.project(candidates), patches)
+        found = attack(self.query, mask, seed=self.seed + step, restarts=2 * len(candidates), steps=10, starts=starts)
+        self._seen(climbing, i, float(found.margin[0]), found.points[:1])
 
     def _proved(self, climbing: Round, i: int, margin: float, name: str) -> None:
         if math.isnan(margin) or margin == math.inf:

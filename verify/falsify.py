@@ -9,13 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds.region import Ball, Region
 from specs.encode import Claim, Problem
 from specs.margins import deviation
-from verify.pool import Points
+from verify.pool import Points, circuit_outputs
 
 __all__ = ["Replay", "Witness", "replay", "witness_of"]
 
 Array = NDArray[np.generic]
+
+_PULLS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,22 +35,28 @@ class Witness:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """What the original model and the circuit on it did at one point of the claim; `violated` by no tolerance of ours."""
+    """What the original model and the circuit on it did at one point of the claim; `violated` by no tolerance of ours.
+
+    `margin` is the claim's at that very point, rounded as it is, on our graph in the query's precision.
+    """
 
     witness: Witness
     violated: bool
+    margin: float
 
 
 def replay(problem: Problem, claim: Claim, mask: Tensor, points: Points) -> Replay | None:
     """Run one point (a batch of one) on the original, model and circuit separately, and measure the deviation.
 
     The point is rounded to the model's precision first, inward, and must then lie in the region exactly; where it cannot, the
-    answer is None: what holds only beside the region does not count. Shapes: `mask` `(components,)`.
-    Cost: two runs of the original.
+    answer is None: what holds only beside the region does not count. It is violated where the deviation in the original's own
+    runtime exceeds the tolerance, *and* our graph has a negative margin there: a runtime that rounds the circuit and the model
+    differently (it may fuse their operators differently) shows no violation by that alone.
+    Shapes: `mask` `(components,)`. Cost: two runs of the original, two of our graph.
     """
     dtype, query = problem.model.dtype, claim.query
-    x = query.region.inward(points.x.double().cpu(), dtype)[0]
-    if not query.region.contains(x.double()):
+    x = _received(query.region, points.x[:1].double().cpu(), dtype)
+    if x is None:
         return None
     kept = query.gates.expand(mask.reshape(1, -1).cpu())
     patch: dict[str, Array] = {}
@@ -63,8 +72,23 @@ def replay(problem: Problem, claim: Claim, mask: Tensor, points: Points) -> Repl
     model = runtime.outputs(x.numpy())
     circuit = runtime.intervened(x.numpy(), {name: k[0].numpy() for name, k in kept.items()}, patch)
     found = deviation(problem.spec.agreement, torch.from_numpy(np.asarray(circuit)), torch.from_numpy(np.asarray(model)))
+    received = Points(x.double().unsqueeze(0), {name: torch.from_numpy(p).double().unsqueeze(0) for name, p in patch.items()})
+    with torch.no_grad():
+        ours = circuit_outputs(query, received, mask.reshape(1, -1).cpu())
+        margin = float(query.margins.at(ours, query.graph(received.x)))
     witness = Witness(x.numpy(), patch, model, circuit, found)
-    return Replay(witness, found > problem.spec.agreement.tolerance)
+    return Replay(witness, found > problem.spec.agreement.tolerance and margin < 0, margin)
+
+
+def _received(region: Region, x: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """A point (a batch of one) in the model's precision, in the region exactly; None where none is found near it."""
+    # Rounding can push a point of a sphere out of it in many coordinates at once: then it is pulled towards the centre.
+    for pull in _PULLS if isinstance(region, Ball) else (0.0,):
+        near = x + pull * (region.center - x) if isinstance(region, Ball) else x
+        rounded = region.inward(near, dtype)[0]
+        if region.contains(rounded.double()):
+            return rounded
+    return None
 
 
 def witness_of(problem: Problem, claim: Claim, mask: Tensor, points: Points) -> Witness | None:

@@ -67,7 +67,7 @@ def _affine_error(op: Affine, inputs: list[Tensor], errors: list[Tensor]) -> Ten
 
 def _elementwise_error(op: Elementwise, x: Tensor, error: Tensor, y: Tensor) -> Tensor:
     if isinstance(op, Sign):
-        return torch.where((x.abs() <= error) & (error > 0), 2.0, 0.0)
+        return 2.0 * ((x.abs() <= error) & (error > 0)).to(x.dtype)
     steepest = max(1.0, abs(op.slope)) if isinstance(op, LeakyRelu) else 1.0
     return steepest * error * (1 + 4 * _EPS) + 8 * _EPS * y.abs()
 

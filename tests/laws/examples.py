@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import TypeVar
@@ -26,7 +27,9 @@ def subclasses(package: ModuleType, base: type[T]) -> list[type[T]]:
     while todo:
         cls = todo.pop()
         todo += cls.__subclasses__()
-        if cls not in found and not inspect.isabstract(cls) and cls.__module__.startswith(package.__name__):
+        ours = cls.__module__.startswith(package.__name__)
+        named = ours and getattr(sys.modules[cls.__module__], cls.__name__, None) is cls  # not what `slots=True` replaced
+        if named and cls not in found and not inspect.isabstract(cls):
             found.append(cls)
     return sorted(found, key=lambda cls: cls.__name__)
 

@@ -12,7 +12,7 @@ from specs.strategies import regions
 from tests.laws.examples import collect
 from tests.laws.region import check_region
 
-KINDS = sorted(cls.__name__ for cls in Region.__subclasses__() if cls.__module__ == module.__name__)
+KINDS = sorted({cls.__name__ for cls in Region.__subclasses__() if cls.__module__ == module.__name__})
 SHAPES = st.sampled_from([(1, 3), (1,), (1, 2, 2), (1, 1, 3, 2), (1, 12)])
 
 

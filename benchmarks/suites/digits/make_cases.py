@@ -6,8 +6,8 @@ It knows nothing of the engine: the circuit is run as an ONNX graph of its own (
 original in onnxruntime, on random inputs of the region. A search drops the component whose loss moves the output least, as
 long as the case's limit allows it, so the circuits are what a sampling-based discovery method would hand in:
 
-- *certified* cases drop components while no sample deviates by more than 30 % of the tolerance. Sampling proves nothing;
-  the engine has to.
+- *certified* cases drop components while no sample deviates by more than 45 % of the tolerance. Sampling proves nothing;
+  the engine has to. The regions are wide enough that interval arithmetic cannot: it takes linear bounds.
 - *falsified* cases look only at the image itself, where they stay within 85 % of the tolerance. Nearby inputs break them:
   a faithful circuit on the data, an unfaithful one on the region.
 """
@@ -33,7 +33,7 @@ Kept = dict[str, list[int]]
 SEED = 2026
 MODELS = Path(__file__).resolve().parents[2] / "models"
 SEARCH_SAMPLES, FINAL_SAMPLES = 400, 10_000
-CERTIFIED_SEARCH, CERTIFIED_FINAL = 0.30, 0.40  # largest sampled deviation, as a share of the tolerance
+CERTIFIED_SEARCH, CERTIFIED_FINAL = 0.45, 0.60  # largest sampled deviation, as a share of the tolerance
 FALSIFIED_CENTER, FALSIFIED_FINAL = 0.85, 1.20  # at most at the image itself; at least somewhere in the region
 
 
@@ -52,10 +52,10 @@ class Case:
 MLP = {"relu_1": ("neuron", 32), "relu_2": ("neuron", 32)}
 CNN = {"relu_1": ("channel", 8), "relu_2": ("channel", 8), "relu_3": ("neuron", 32)}
 CASES = [
-    Case("mlp_certified", "digits_mlp.onnx", MLP, 4, 0.02, "zero", 2.0, "certified"),
+    Case("mlp_certified", "digits_mlp.onnx", MLP, 4, 0.025, "zero", 1.5, "certified"),
     Case("mlp_falsified", "digits_mlp.onnx", MLP, 7, 0.03, "zero", 0.5, "falsified"),
-    Case("mlp_mean_certified", "digits_mlp.onnx", MLP, 7, 0.01, "mean", 2.0, "certified"),
-    Case("cnn_channel_certified", "digits_cnn.onnx", CNN, 4, 0.01, "zero", 2.0, "certified"),
+    Case("mlp_mean_certified", "digits_mlp.onnx", MLP, 7, 0.015, "mean", 1.5, "certified"),
+    Case("cnn_channel_certified", "digits_cnn.onnx", CNN, 4, 0.02, "zero", 1.5, "certified"),
     Case("cnn_channel_falsified", "digits_cnn.onnx", CNN, 9, 0.04, "zero", 1.5, "falsified"),
 ]
 
