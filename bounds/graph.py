@@ -86,6 +86,14 @@ class Graph:
         nodes = tuple(replace(node, op=node.op.to(dtype, device)) for node in self.nodes)
         return replace(self, nodes=nodes, dtype=dtype, device=device)
 
+    def inexact_in(self, dtype: torch.dtype) -> str | None:
+        """The first tensor computed with a constant that `dtype` cannot hold exactly, if there is one."""
+        for node in self.nodes:
+            for constant in node.op.constants():
+                if not torch.equal(constant.to(dtype).to(constant.dtype), constant):
+                    return node.name
+        return None
+
     def evaluate(
         self,
         x: Tensor,

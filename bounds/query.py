@@ -28,6 +28,19 @@ class Margins(ABC):
     model: Tensor
     offset: Tensor
 
+    @property
+    def common(self) -> Tensor:
+        """`circuit + model`: what a form is in `f_G` once `f_C` is written as `f_G + (f_C - f_G)`. Exact.
+
+        Raises: ValueError: the sum of two coefficients is not a float.
+        """
+        a, b = self.circuit, self.model
+        total = a + b
+        back = total - a
+        if bool((((a - (total - back)) + (b - back)) != 0).any()):
+            raise ValueError("coefficients of the circuit's and the model's output add up to no float: scale the forms")
+        return total
+
     @abstractmethod
     def combine(self, forms: Tensor) -> Tensor:
         """Margin from forms, rounded down. Shapes: `(..., forms)` to `(...)`. Monotone, differentiable almost everywhere."""
@@ -67,7 +80,7 @@ class Clauses(Margins):
     def to(self, dtype: torch.dtype, device: torch.device) -> Margins:
         from dataclasses import replace
 
-        return replace(super(Clauses, self).to(dtype, device), clauses=self.clauses.to(device))
+        return replace(Margins.to(self, dtype, device), clauses=self.clauses.to(device))
 
 
 @dataclass(frozen=True, eq=False)

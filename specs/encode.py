@@ -38,7 +38,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """A spec about a model, ready to ask. `components` are in the order of mask columns; `mask` `(1, components)` is the circuit."""
+    """A spec about a model, ready to ask. `components` are in the order of mask columns; `mask` `(1, components)` is the
+    circuit."""
 
     model: Model
     spec: Spec
@@ -72,8 +73,8 @@ def encode(circuit: Circuit, spec: Spec, model: Model) -> Problem:
 
 
 def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: str, place: str = "scope") -> Problem:
-    """The question with everything in `scope` (site to granularity) kept: where a search starts. `file` and its key `place` state
-    the scope. Raises: InputError: as `encode`."""
+    """The question with everything in `scope` (site to granularity) kept: where a search starts. `file` and its key `place`
+    state the scope. Raises: InputError: as `encode`."""
     graph = model.graph
     groups = {
         site: model.group(site, granularity, shown=file, where=jsonpath((place, site))) for site, granularity in scope.items()

@@ -45,8 +45,9 @@ def agreement_margins(record: records.Agreement, shape: Shape, tops: list[int] |
     """The margin of a claim. `tops`, for top1: the outputs that can be the model's first somewhere in the region.
 
     Shapes: forms over outputs of `shape`. For top1 the claim is: wherever `t` is first in the model, no output of the circuit
-    exceeds its `t` by more than the tolerance. For each such `t` and every other `j` one of these must hold: `C_t - C_j + tol >= 0`;
-    the same less `G_t - G_j`, which is non-negative there; or, where several can be first, that some `k` beats `t` in the model.
+    exceeds its `t` by more than the tolerance. For each such `t` and every other `j` one of these must hold: `C_t - C_j + tol
+    >= 0`; the same less `G_t - G_j`, which is non-negative there; or, where several can be first, that some `k` beats `t` in
+    the model.
     """
     n = math.prod(shape)
     unit = torch.eye(n, dtype=torch.float64)
@@ -92,7 +93,8 @@ def _top1(record: records.Top1, unit: Tensor, shape: Shape, tops: list[int]) -> 
 
 
 def deviation(record: records.Agreement, circuit_output: Tensor, model_output: Tensor) -> float:
-    """How far the circuit is from the model at one point, in the metric's unit: the claim holds there if it is at most the tolerance.
+    """How far the circuit is from the model at one point, in the metric's unit: the claim holds there if it is at most the
+    tolerance.
 
     For top1: by how much the circuit's first output exceeds its value of the model's first (the least, where several are).
     Guarantees: computed in exact arithmetic from the numbers given and rounded once, so it exceeds the tolerance only where the

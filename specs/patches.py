@@ -26,9 +26,9 @@ def patch_boxes(
 ) -> dict[str, Box]:
     """Patch values of each site in `groups` (element to component, and how many components), in float64.
 
-    Values are rounded to the model's precision: they are what the model is run with. Cost: for `mean`, `constant` and `box` over a
-    file of inputs, one forward pass of the model for each. Raises: InputError: a site without values, values of a wrong shape, an
-    empty interval, or a kind of patching that is not there yet.
+    Values are rounded to the model's precision: they are what the model is run with. Cost: for `mean`, `constant` and `box`
+    over a file of inputs, one forward pass of the model for each. Raises: InputError: a site without values, values of a wrong
+    shape, an empty interval, or a kind of patching that is not there yet.
     """
     where = jsonpath(("patching", record.kind))
     if isinstance(record, records.Zero):

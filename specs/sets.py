@@ -35,8 +35,8 @@ def read_regions(
 ) -> list[tuple[str, sets.Region]]:
     """The sets that a record states, with a label each: one, or one for every index of a list.
 
-    Centres, points and ends are rounded to the model's input precision first, so a region around a point contains it as the model
-    receives it; radii and clip are taken exactly, and ends computed from them rounded outward. Raises: InputError: as
+    Centres, points and ends are rounded to the model's input precision first, so a region around a point contains it as the
+    model receives it; radii and clip are taken exactly, and ends computed from them rounded outward. Raises: InputError: as
     `specs.arrays`, or the region is empty.
     """
     ends = _clip(record, shape, file, where)

@@ -29,8 +29,9 @@ _PHASES = ((0.4, 0.5, 0.02), (0.3, 0.25, 0.01), (0.3, 0.1, 0.001))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """The worst point found for each circuit. Shapes: `points` one row a circuit; `margin` `(circuits,)`, in the query's precision
-    (a negative one must still be replayed on the original model); infinite where time ran out before the first evaluation."""
+    """The worst point found for each circuit. Shapes: `points` one row a circuit; `margin` `(circuits,)`, in the query's
+    precision (a negative one must still be replayed on the original model); infinite where time ran out before the first
+    evaluation."""
 
     points: Points
     margin: Tensor
@@ -48,11 +49,12 @@ def attack(
 ) -> Found:
     """Look for points of negative margin: screen many starts, then descend by projected gradient, then again from the best.
 
-    Starts are the region's centre, corners, random points and `starts` (points of this claim). Every third restart goes after the
-    combined margin, the others each after one clause of it (those lowest at the starts come first), from the start that is best
-    for it. Rows whose gradient is zero (an output of signs, a dead network) are drawn anew instead. Stops early for circuits that
-    are refuted by more than rounding, and altogether when `expired` says so. Deterministic for a seed, unless it expires.
-    Shapes: `masks` `(circuits, gates.size)`. Cost: `circuits * restarts * steps` forward and backward passes, in batches.
+    Starts are the region's centre, corners, random points and `starts` (points of this claim). Every third restart goes after
+    the combined margin, the others each after one clause of it (those lowest at the starts come first), from the start that is
+    best for it. Rows whose gradient is zero (an output of signs, a dead network) are drawn anew instead. Stops early for
+    circuits that are refuted by more than rounding, and altogether when `expired` says so. Deterministic for a seed, unless it
+    expires. Shapes: `masks` `(circuits, gates.size)`. Cost: `circuits * restarts * steps` forward and backward passes, in
+    batches.
     """
     together = max(1, _limit(query, gradients=True) // restarts)
     parts = [
@@ -80,8 +82,8 @@ def _combined(margins: Margins, values: Tensor) -> Tensor:
 
 
 def _goal(margins: Margins, forms: Tensor, values: Tensor, target: Tensor) -> Tensor:
-    """The value that each row minimises; target 0 is the margin, `1 + i` the `i`-th of `_values`. Differentiable in `forms`; of the
-    clauses only the one that counts is built."""
+    """The value that each row minimises; target 0 is the margin, `1 + i` the `i`-th of `_values`. Differentiable in `forms`; of
+    the clauses only the one that counts is built."""
     if isinstance(margins, Clauses):
         clause = torch.where(target > 0, target - 1, values.argmin(1))
         return forms.gather(1, margins.clauses[clause]).amax(1)
@@ -91,8 +93,8 @@ def _goal(margins: Margins, forms: Tensor, values: Tensor, target: Tensor) -> Te
 
 @dataclass(slots=True, eq=False)
 class _Rows:
-    """Restarts in flight, `restarts` rows a circuit: where they are (coordinates of each free space, the input's first), what each
-    goes after, and the best margin each has seen and where."""
+    """Restarts in flight, `restarts` rows a circuit: where they are (coordinates of each free space, the input's first), what
+    each goes after, and the best margin each has seen and where."""
 
     masks: Tensor
     target: Tensor
@@ -248,8 +250,8 @@ class _Descent:
 
     @torch.no_grad()
     def _restart(self) -> None:
-        """Put every circuit's rows at the best half of what its rows have seen, twice: as it is, and a fifth of the way elsewhere.
-        Every other row keeps the target of the row that it starts from."""
+        """Put every circuit's rows at the best half of what its rows have seen, twice: as it is, and a fifth of the way
+        elsewhere. Every other row keeps the target of the row that it starts from."""
         rows, circuits = self.rows, len(self.open)
         order = rows.margin.reshape(circuits, self.restarts).argsort(dim=1)
         turn = torch.arange(self.restarts, device=order.device)

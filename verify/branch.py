@@ -157,7 +157,7 @@ class Branching:
     def _stacked(self, parts: Sequence[Part]) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         margins = self.query.margins
         rows = torch.tensor([self.goals[part.goal] for part in parts])
-        p, q, offset = (margins.circuit + margins.model)[rows], margins.circuit[rows], margins.offset[rows]
+        p, q, offset = margins.common[rows], margins.circuit[rows], margins.offset[rows]
         if isinstance(margins, Clauses):
             return p, q, lambda forms: down(forms + offset).amax(1)
         return p, q, margins.combine

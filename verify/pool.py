@@ -21,8 +21,8 @@ _BUDGET_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Inputs with the patch values that go with them. Shapes: `x` `(count, *input_shape)`; `patches` for each gated tensor whose
-    patch box has a positive width `(count, *shape)`. Gates not named take their box's lower end (its only value)."""
+    """Inputs with the patch values that go with them. Shapes: `x` `(count, *input_shape)`; `patches` for each gated tensor
+    whose patch box has a positive width `(count, *shape)`. Gates not named take their box's lower end (its only value)."""
 
     x: Tensor
     patches: Mapping[str, Tensor]
@@ -59,8 +59,8 @@ def row_limit(graph: Graph, gradients: bool = False, extra: int = 0) -> int:
 
 
 def circuit_outputs(query: Query, points: Points, masks: Tensor) -> Tensor:
-    """`f_C` at points, one mask a row. Shapes: `masks` `(count, size)` or `(1, size)`; `(count, *output_shape)`. Differentiable;
-    not chunked: the caller keeps within `row_limit`."""
+    """`f_C` at points, one mask a row. Shapes: `masks` `(count, size)` or `(1, size)`; `(count, *output_shape)`.
+    Differentiable; not chunked: the caller keeps within `row_limit`."""
     patches = {
         gate.tensor: points.patches[gate.tensor] if gate.tensor in points.patches else gate.patch.lower.unsqueeze(0)
         for gate in query.gates.gates
@@ -104,8 +104,8 @@ class WitnessPool:
 
     @torch.no_grad()
     def evaluate(self, query: Query, masks: Tensor) -> Tensor:
-        """The claim's margin at every point for every circuit: negative where the circuit is refuted, up to the float rounding of
-        `query`'s precision (a witness must still be replayed).
+        """The claim's margin at every point for every circuit: negative where the circuit is refuted, up to the float rounding
+        of `query`'s precision (a witness must still be replayed).
 
         Shapes: `masks` `(K, size)` bool; `(points, K)`, zero rows where the pool is empty. Cost: points * K forward passes, in
         chunks; the model's own outputs are computed once and kept.

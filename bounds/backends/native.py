@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bounds.backends.base import Backend, Bounder
+from bounds.backends.base import Backend, BackendRefusal, Bounder
 from bounds.domains import difference, interval, linear
 from bounds.domains.refine import circuit_trace, model_trace
 from bounds.domains.sharpen import difference_trace
@@ -41,6 +41,9 @@ class Native(Backend):
     memory: int = 1 << 29
 
     def open(self, query: Query) -> NativeBounder:
+        """Raises: BackendRefusal: a constant of the graph is not exact in `dtype`, so that another function would be bounded."""
+        if (name := query.graph.inexact_in(self.dtype)) is not None:
+            raise BackendRefusal(f"tensor {name!r}: a constant that computes it is no {self.dtype} number; use float64")
         return NativeBounder(query.to(self.dtype, torch.device(self.device)), self)
 
 
@@ -104,7 +107,7 @@ class NativeBounder(Bounder):
         apart = interval.least(margins.circuit, trace.value[output]) + self._model_interval
         if output not in trace.delta:
             return apart
-        both = (margins.circuit + margins.model).unsqueeze(0)
+        both = margins.common.unsqueeze(0)
         common = interval.least(both[0], self.model.value[output])
         common = torch.where((both == 0).flatten(2).all(2), torch.zeros_like(common), common)
         return torch.maximum(apart, common + interval.least(margins.circuit, trace.delta[output]))
@@ -130,7 +133,7 @@ class NativeBounder(Bounder):
         best = self._interval(trace)
         for which in torch.arange(circuits, device=graph.device).split(self._rows_together // 2 + 1):
             q = margins.circuit.expand(len(which), *margins.circuit.shape)
-            p = (margins.circuit + margins.model).expand_as(q)
+            p = margins.common.expand_as(q)
             for mix in ("siamese", "difference", "greedy"):
                 pair = difference.pull_back(trace, difference.start(graph.output, p, q), mix, which)
                 best[which] = torch.maximum(best[which], difference.concretize(trace, pair))

@@ -93,7 +93,7 @@ def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None, s
     for node in reversed(graph.nodes):
         name = node.name
         p, q = first.pop(name, None), second.pop(name, None)
-        if name not in trace.delta:
+        if name not in trace.delta and name not in pair.ungated:  # a tensor being bounded is not entered yet, and may differ
             q = None
         constrained = name in steering.circuit or name in steering.model
         if p is None and q is None and not constrained:

@@ -39,6 +39,12 @@ class Op(ABC):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Evaluate. Shapes: each input `(batch, *shape_i)`, the result `(batch, *shape)`."""
 
+    def constants(self) -> list[Tensor]:
+        """Its floating-point constants."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        found = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+        return found + [torch.tensor(value, dtype=torch.float64) for value in values if isinstance(value, float)]
+
     def to(self, dtype: torch.dtype, device: torch.device) -> Self:
         """The same op with its floating-point constants in `dtype` on `device`."""
         moved: dict[str, Any] = {}
