@@ -161,12 +161,23 @@ class Ball(Region):
         return self.project(self.center - self.radius * coefficients / norm.reshape(-1, *[1] * len(self.shape)))
 
     def project(self, x: Tensor) -> Tensor:
-        for _ in range(8):
-            step = x - self.center
-            norm = step.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
-            scale = (self.radius / norm).clamp_max(1).reshape(-1, *[1] * (x.dim() - 1))
-            x = self.clip.project(self.center + step * scale)
-        return x
+        """Along `clip(center + t (x - center))`, whose distance from the centre grows with `t`; for some `t` it is the nearest point."""
+        step = x - self.center
+        t = (self.radius / self._length(step).clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
+        near = self.clip.project(self.center + step * t)
+        far = self._length(near - self.center) > self.radius * (1 + 8 * torch.finfo(x.dtype).eps)
+        if bool(far.any()):  # only where the cut leaves the centre out
+            low, high = torch.zeros_like(t), t
+            for _ in range(50):
+                t = (low + high) / 2
+                out = self._length(self.clip.project(self.center + step * t) - self.center) > self.radius
+                low, high = torch.where(out, low, t), torch.where(out, t, high)
+            near = torch.where(far, self.clip.project(self.center + step * low), near)
+        return near
+
+    def _length(self, step: Tensor) -> Tensor:
+        """L2 norm of each row, with axes to broadcast. Shape: `(rows, 1, ..., 1)`."""
+        return step.flatten(1).norm(dim=1).reshape(-1, *[1] * len(self.shape))
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         size = math.prod(self.shape)
@@ -179,9 +190,14 @@ class Ball(Region):
         return self.project(self.center + direction * scale)
 
     def inward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        shrink = 1 - 4 * torch.finfo(dtype).eps
-        step = (x - self.center) * shrink
-        return self.clip.inward(self.center + step, dtype)
+        x, center = x.double(), self.center.double()
+        anchor = self.clip.project(self.center).double()
+        # Room for rounding every coordinate of the result; the way to the anchor is as long as it takes to make that room.
+        lost = float((self.clip.magnitude.double() * torch.finfo(dtype).eps).norm())
+        room = self.radius * (1 - 8 * gamma(center.numel(), torch.float64)) - lost
+        length, least = self._length(x - center), float((anchor - center).norm())
+        t = ((length - room) / (length - least).clamp_min(torch.finfo(torch.float64).tiny)).clamp(0, 1)
+        return self.clip.inward(x + t * (anchor - x), dtype)
 
     def contains(self, x: Tensor) -> bool:
         if not self.clip.contains(x):

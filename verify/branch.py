@@ -19,14 +19,13 @@ from torch import Tensor
 
 from bounds.domains.refine import circuit_trace, model_trace
 from bounds.domains.sharpen import difference_trace
-from bounds.domains.slopes import Result, Tuned, tune
+from bounds.domains.slopes import Tuned, tune
 from bounds.domains.split import Limits, split_trace
 from bounds.domains.trace import Trace
-from bounds.ops.base import Affine, Elementwise
-from bounds.ops.relu import LeakyRelu
 from bounds.query import Clauses, Query
 from bounds.region import Box
 from bounds.rounding import down
+from verify.splits import Split, best_splits
 
 __all__ = ["Branching", "Progress"]
 
@@ -38,17 +37,6 @@ _RATE, _WARM_RATE = 0.2, 0.03
 
 _WARM_BYTES = 1 << 30
 """Warm starts kept for open parts; beyond it new parts start from the defaults."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """One constraint: element `at` of a tensor keeps above (`side` 1) or below (-1) `threshold`, in the model's or circuit's run."""
-
-    stream: str
-    tensor: str
-    at: int
-    side: int
-    threshold: float
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +122,7 @@ class Branching:
         warm = _joined([part.warm for part in parts], trace)
         rate = _RATE if warm is None else _WARM_RATE
         result = tune(trace, limits, p, q, combine, self.steps, warm, rate, expired)
-        chosen = self._choose(trace, result, parts)
+        chosen = best_splits(trace, result, self.by_input)
         keep_warm = len(self._parts) * _bytes(result.tuned, len(parts)) < _WARM_BYTES
         for i, part in enumerate(parts):
             if bool(empty[i]):
@@ -175,95 +163,6 @@ class Branching:
                 end = (box.lower if split.side > 0 else box.upper)[i].view(-1)
                 end[split.at] = max(float(end[split.at]), split.threshold) if split.side > 0 else min(float(end[split.at]), split.threshold)
         return limits
-
-    def _choose(self, trace: Trace, result: Result, parts: Sequence[Part]) -> list[Split | None]:
-        """For each part the split where the relaxation loses most."""
-        assert trace.model is not None
-        if self.by_input:
-            return self._choose_input(trace, result, len(parts))
-        best: list[tuple[float, Split | None]] = [(0.0, None)] * len(parts)
-        for node in trace.graph.nodes:
-            if node.name not in result.losses or not isinstance(node.op, Elementwise):
-                continue
-            source = node.inputs[0]
-            y, c, d = (loss.sum(1).flatten(1) for loss in result.losses[node.name])
-            for stream, loss, box in (("model", y, trace.model.read[source]), ("circuit", c, trace.read[source])):
-                if stream == "circuit" and source not in trace.delta:
-                    continue
-                open_ = ~node.op.settled(box.lower, box.upper).flatten(1)
-                score = (loss + d / 2) * open_
-                top, at = score.max(1)
-                for i, (value, j) in enumerate(zip(top.tolist(), at.tolist(), strict=True)):
-                    if value > best[i][0]:
-                        row = i if len(box.lower) > 1 else 0
-                        lower, upper = float(box.lower[row].view(-1)[j]), float(box.upper[row].view(-1)[j])
-                        threshold = 0.0 if isinstance(node.op, LeakyRelu) else (lower + upper) / 2
-                        best[i] = value, Split(stream, source, j, 1, threshold)
-        for (name, j, value), (i, held) in ((found, (i, best[i])) for i, found in enumerate(self._blamed(trace, result)) if found):
-            if value > held[0]:
-                box = trace.model.read[name]
-                row = i if len(box.lower) > 1 else 0
-                lower, upper = float(box.lower[row].view(-1)[j]), float(box.upper[row].view(-1)[j])
-                best[i] = value, Split("model", name, j, 1, (max(lower, 0.0) + upper) / 2)
-        return [split for _, split in best]
-
-    def _blamed(self, trace: Trace, result: Result) -> list[tuple[str, int, float] | None]:
-        """For each part the ablated element whose own range is to blame for most of the loss on differences downstream.
-
-        What a relaxation loses on a difference grows with that difference's range, to which each ablated element adds in proportion
-        to its own range and the weights between: the loss is shared out backwards along them. Halving such a range, even where the
-        element's sign is known, about halves its share.
-        """
-        assert trace.model is not None
-        blame: dict[str, Tensor] = {}
-        best: list[tuple[str, int, float] | None] = [None] * len(result.margin)
-        for node in reversed(trace.graph.nodes):
-            if node.name not in trace.delta:
-                continue
-            v = blame.pop(node.name, None)
-            if isinstance(node.op, Elementwise):
-                source = node.inputs[0]
-                if v is not None and node.name in trace.kept:
-                    y = trace.model.read[node.name]
-                    share = (v * (y.upper - y.lower) * ~trace.kept[node.name]).flatten(1) / 2
-                    value, at = share.max(1)
-                    for i, (x, j) in enumerate(zip(value.tolist(), at.tolist(), strict=True)):
-                        held = best[i]
-                        if x > 0 and (held is None or x > held[2]):
-                            best[i] = source, j, x
-                    v = v * trace.kept[node.name]
-                if source not in trace.delta:
-                    continue
-                d = trace.delta[source]
-                width = (d.upper - d.lower).clamp_min(torch.finfo(d.lower.dtype).tiny)
-                own = result.losses[node.name][2].sum(1) / width if node.name in result.losses else torch.zeros_like(width)
-                blame[source] = blame.get(source, torch.zeros_like(own)) + own + (0.0 if v is None else v)
-            elif v is not None and isinstance(node.op, Affine):
-                v = v * trace.kept[node.name] if node.name in trace.kept else v
-                for source, part in zip(node.inputs, absolute_adjoint(node.op, v, [trace.graph.shape(x) for x in node.inputs]), strict=True):
-                    if source in trace.delta:
-                        blame[source] = blame.get(source, torch.zeros_like(part)) + part
-        return best
-
-    def _choose_input(self, trace: Trace, result: Result, batch: int) -> list[Split | None]:
-        """Halve the input where the worst form varies most along it, counting width alone a little."""
-        box = trace.read[trace.graph.input]
-        width = (box.upper - box.lower).flatten(1).expand(batch, -1)
-        score = width * (result.worst.flatten(1).abs() + 1e-3 * result.worst.flatten(1).abs().amax(1, keepdim=True) + 1e-9)
-        chosen: list[Split | None] = []
-        for i, j in enumerate(score.argmax(1).tolist()):
-            row = i if len(box.lower) > 1 else 0
-            lower, upper = float(box.lower[row].view(-1)[j]), float(box.upper[row].view(-1)[j])
-            middle = (lower + upper) / 2
-            chosen.append(Split("model", trace.graph.input, j, 1, middle) if lower < middle < upper else None)
-        return chosen
-
-
-def absolute_adjoint(op: Affine, v: Tensor, shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
-    """`|L_i|^T v` for each input. Shapes: `(batch, *shape)` to `(batch, *shape_i)`."""
-    zeros = [torch.zeros((len(v), *shape), dtype=v.dtype, device=v.device) for shape in shapes]
-    _, pulled = torch.func.vjp(op.magnitude, *zeros)
-    return pulled(v)
 
 
 def _goals(query: Query) -> list[list[int]]:

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -57,7 +57,7 @@ class Budget:
         return Budget(max(self.remaining() * share, 1e-6), self.hard)
 
     @contextmanager
-    def enforced(self) -> Iterator[None]:
+    def enforced(self) -> Generator[None, None, None]:
         """Raise `TimeUp` inside the block once nothing is left, where the budget is hard and this is the main thread.
 
         A step in native code is only left when that code returns. Timers that were set before are put back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -120,7 +120,8 @@ class Ladder:
 
         rungs: list[_Rung] = [("witness pool", "pool", partial(self._from_pool, climbing))]
         rungs += [attack_rung(effort) for effort in self.efforts[:1]]
-        rungs += [(f"{name} bounds", "bound", partial(self._bounded, climbing, name, b, budget)) for name, b in self.backends]
+        for name, backend in self.backends:
+            rungs.append((f"{name} bounds", "bound", partial(self._bounded, climbing, name, backend, budget)))
         rungs += [attack_rung(effort) for effort in self.efforts[1:]]
         if self.split:
             rungs.append(("splitting", "split", partial(self._splitting, climbing, budget)))
@@ -141,7 +142,7 @@ class Ladder:
             climbing.reason = "; ".join(self._refusals.values())
 
     @contextmanager
-    def _counted(self, name: str, kind: Kind, climbing: Round) -> Iterator[None]:
+    def _counted(self, name: str, kind: Kind, climbing: Round) -> Generator[None, None, None]:
         tally = self.tally.rungs.setdefault(name, RungCount(kind))
         before, began = len(climbing.open), time.monotonic()
         tally.asked += before

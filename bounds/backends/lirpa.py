@@ -7,6 +7,8 @@ for rounding. The allowance is an estimate, no proof: a certificate should not r
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -83,7 +85,7 @@ class LirpaBounder(Bounder):
         # Intervals of an L2 ball go wrong behind anything but a first linear layer.
         options["sparse_intermediate_bounds"] = not isinstance(self.query.region, Ball)
         options["optimize_bound_args"] = {"iteration": self.options.iterations}
-        with self.library.working(self.options.dtype), torch.no_grad():
+        with self.library.working(self.options.dtype), torch.no_grad(), self._refusing("tracing"):
             module = self.library.module.BoundedModule(
                 self._siamese, tuple(part[:1] for part in self._points[0]), bound_opts=options, device="cpu",
                 custom_ops={"certify::Take": self.library.take},
@@ -182,10 +184,10 @@ class LirpaBounder(Bounder):
         """Lower bounds of the forms from the library, given bounds of intermediate tensors. Shape: `(forms,)`."""
         optimised = method == "alpha-crown"
         given = {self.library.bounds_keyword: known} if known else {}
-        with torch.set_grad_enabled(optimised):
-            lower, upper = self._traced.compute_bounds(
-                x=(x, *self._patches), method="CROWN-Optimized" if optimised else method.upper(), bound_upper=not optimised, **given
-            )[:2]
+        name = "CROWN-Optimized" if optimised else method.upper()
+        with torch.set_grad_enabled(optimised), self._refusing(name):
+            inputs = (x, *self._patches)
+            lower, upper = self._traced.compute_bounds(x=inputs, method=name, bound_upper=not optimised, **given)[:2]
         if upper is not None and bool((lower > upper + self._tolerance(lower)).any()):
             raise BackendRefusal(f"lirpa: a lower bound of {self._about} lies above its upper bound")
         return lower.detach()[0].clone()
@@ -206,6 +208,17 @@ class LirpaBounder(Bounder):
                 node.buffer.copy_(values[node.ori_name])
 
     # guards ------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _refusing(self, what: str) -> Generator[None]:
+        """What the library raises, as a refusal: it meets shapes now and then that it was not written for."""
+        try:
+            yield
+        except (BackendRefusal, MemoryError):
+            raise
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise BackendRefusal(f"lirpa: {what} fails for {self._about} ({found})") from error
 
     @property
     def _about(self) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -107,11 +107,13 @@ class _Program:
         """A lower bound of the objective's minimum: the solver's dual bound; minus infinity where it has none."""
         i, j, v = (np.concatenate(part) for part in zip(*self.entries, strict=True))
         matrix = coo_matrix((v, (i, j)), shape=(self.rows, self.columns)).tocsr()
+        ends: Any = (np.concatenate(self.lower), np.concatenate(self.upper))
+        sides: Any = (np.concatenate(self.low), np.concatenate(self.high))
         found = milp(
             objective,
             integrality=np.concatenate(self.binary).astype(int),
-            bounds=Bounds(np.concatenate(self.lower), np.concatenate(self.upper)),
-            constraints=LinearConstraint(matrix, np.concatenate(self.low), np.concatenate(self.high)),
+            bounds=Bounds(*ends),
+            constraints=LinearConstraint(matrix, *sides),
             options={"time_limit": time_s, "mip_rel_gap": 1e-9, "presolve": True},
         )
         bound = found.fun if found.status == 0 and found.mip_dual_bound is None else found.mip_dual_bound

@@ -59,7 +59,7 @@ class Concat(Affine):
         return self.linear(*inputs)
 
     def adjoint(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(coefficients, self.widths, dim=self.axis + 1)
+        return torch.split(coefficients, list(self.widths), dim=self.axis + 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ def _bound(backend: Backend, query: Query, masks: Tensor) -> Bound | None:
 
 def _slack(backend: Backend, size: Tensor) -> Tensor:
     """Only for what does not round outward: the square root of a unit roundoff, which its own guard grants too."""
-    return torch.zeros_like(size) if isinstance(backend, Native) else _EPS**0.5 * (1 + size)
+    return _EPS**0.5 * (1 + size) if backend.name == "lirpa" else torch.zeros_like(size)
 
 
 def check_sound(backend: Backend, query: Query, masks: Tensor, seed: int, count: int = 64) -> bool:

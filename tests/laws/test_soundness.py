@@ -13,26 +13,35 @@ from bounds.query import Query
 from specs.strategies import cases, describe
 from tests.laws.backend import backends, check_all_kept, check_batch, check_order, check_sound
 from tests.laws.examples import collect, share
+from tests.laws.split import check_split
 from tests.laws.trace import check_nested, check_trace
 
 Case = tuple[Query, Tensor]
 SEEDS = st.integers(0, 999)
 
 
+@share(4)
 @given(cases(), SEEDS)
 def test_points_are_inside_every_box(case: Case, seed: int) -> None:
     note(describe(*case))
     check_trace(*case, seed)
 
 
-@share(0.7)
+@share(2)
 @given(cases(), SEEDS)
 def test_points_are_inside_every_box_in_float32(case: Case, seed: int) -> None:
     note(describe(*case))
     check_trace(*case, seed, torch.float32)
 
 
-@share(0.7)
+@share(1.5)
+@given(cases(max_circuits=1), SEEDS)
+def test_subproblems_lose_no_point(case: Case, seed: int) -> None:
+    note(describe(*case))
+    check_split(case[0], case[1][0], seed)
+
+
+@share(2)
 @given(cases())
 def test_tighter_domains_are_tighter(case: Case) -> None:
     note(describe(*case))

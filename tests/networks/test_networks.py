@@ -92,7 +92,8 @@ def test_verdicts(name: str, granularity: str, patching: str, bench: Path, tmp_p
                 assert report.margin is not None and report.margin >= 0
                 assert worst <= tolerance - report.margin + 1e-7 * (1 + worst)
             elif report.verdict == "falsified":
-                assert report.witness is not None and report.witness.deviation > tolerance
+                assert report.witness is not None and report.witness.deviation is not None
+                assert report.witness.deviation > tolerance
             else:
                 assert report.margin is None or report.margin < 0
             print(f"{name} {granularity} {patching} {share:.0%} {tolerance:.4g}: {report.summary}")

@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -169,7 +169,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
+def stoppable() -> Generator[Stop, None, None]:
     """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, also where the shell that started us in the background ignores them."""
     asked = Stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from specs.document import read_document
 from specs.errors import InputError
@@ -47,4 +46,4 @@ def _format(file: str) -> str:
 def _model(file: str, allow_code: bool):
     from specs.model import load_model
 
-    return load_model(cast("str", file), shown=file, where="", base=Path(), allow_code=allow_code)
+    return load_model(file, shown=file, where="", base=Path(), allow_code=allow_code)

@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ EVERY_S = 5.0
 
 
 @contextmanager
-def shown(quiet: bool) -> Iterator[Progress]:
+def shown(quiet: bool) -> Generator[Progress, None, None]:
     """Progress that fits standard error, for as long as the block runs."""
     if quiet:
         yield Silent()
@@ -83,7 +83,7 @@ class _Bar(Progress):
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar() -> Generator[Progress, None, None]:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress

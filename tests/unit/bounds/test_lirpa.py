@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,11 +30,16 @@ NEWER = os.environ.get("CERTIFY_LIRPA07", "")
 
 
 @pytest.fixture(autouse=True)
-def installed() -> None:
+def installed() -> Generator[None]:
+    """Skips without the library. One thread: the networks are tiny."""
     try:
         lirpa_compat.library()
     except BackendUnavailable as error:
         pytest.skip(str(error))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def weight(*shape: int, generator: torch.Generator) -> Tensor:
@@ -114,9 +119,12 @@ def least(q: Query, mask: Tensor, generator: torch.Generator, count: int = 4000)
     return q.margins.forms(ours, q.graph(x)).amin(0)
 
 
-@pytest.mark.parametrize("kind", ["box", "ball", "hull"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("net", NETS)
+CASES = [(net, method, "box") for net in NETS for method in METHODS]
+CASES += [(net, method, "ball") for net in (dense, residual) for method in METHODS[1:]] + [(pooled, "crown", "ball")]
+CASES += [(dense, method, "hull") for method in METHODS]
+
+
+@pytest.mark.parametrize(("net", "method", "kind"), CASES, ids=lambda part: getattr(part, "__name__", part))
 def test_no_sample_lies_below_a_bound(net: Callable[[torch.Generator], Graph], method: Any, kind: str) -> None:
     generator = torch.Generator().manual_seed(NETS.index(net))
     graph = net(generator)
@@ -124,7 +132,12 @@ def test_no_sample_lies_below_a_bound(net: Callable[[torch.Generator], Graph], m
     for width in (0.0, 0.3):
         q = query(graph, region, width, generator)
         masks = torch.rand((2, q.gates.size), generator=generator) > 0.4
-        bound = Lirpa(method, iterations=5).open(q).bound(masks)
+        bounder = Lirpa(method, iterations=3).open(q)
+        if net is line and method == "alpha-crown" and lirpa_compat.library().version == "0.3":
+            with pytest.raises(BackendRefusal, match=r"CROWN-Optimized fails for tensor 'y' by auto_LiRPA 0\.3"):
+                bounder.bound(masks)
+            return
+        bound = bounder.bound(masks)
         assert bool(bound.forms.isfinite().all())
         for i, mask in enumerate(masks):
             assert bool((bound.forms[i] <= least(q, mask, generator, 500)).all())

@@ -86,8 +86,8 @@ def _problem(model: Model, base: Path | str = ".", scope: dict[str, str] | None 
     return encode_scope(scope or NEURONS, _spec(base, **parts), model, file="spec.yaml")
 
 
-def _array(path: Path, **arrays: NDArray[Any]) -> str:
-    np.savez(path / "data.npz", **arrays)
+def _saved(path: Path, images: NDArray[Any]) -> str:
+    np.savez(path / "data.npz", images=images)
     return "data.npz"
 
 
@@ -177,7 +177,7 @@ def test_refuses_regions(model: Model, region: dict[str, Any], message: str) -> 
 
 def test_one_claim_for_each_index(model: Model, tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((3, 2, 4, 4))
-    center = {"file": _array(tmp_path, images=images), "array": "images", "index": [2, 0]}
+    center = {"file": _saved(tmp_path, images), "array": "images", "index": [2, 0]}
     problem = _problem(model, tmp_path, region={"kind": "l2", "center": center, "epsilon": 0.25})
     assert [claim.label for claim in problem.claims] == ["index 2", "index 0"]
     region = problem.claims[0].query.region
@@ -213,7 +213,7 @@ def test_patch_values(model: Model) -> None:
 
 def test_patch_values_from_inputs(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).random((300, 2, 4, 4))
-    file = {"file": _array(tmp_path, images=images), "array": "images"}
+    file = {"file": _saved(tmp_path, images), "array": "images"}
     x = torch.tensor(images.astype(np.float32)).double().unsqueeze(1)
     seen = model.graph.evaluate(x, keep=frozenset(NEURONS))
     for kind in ("mean", "constant"):
