@@ -52,10 +52,11 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m slow --hypothesis-profile slow
 
+# pyright is told its project: left to itself it prefers a pyrightconfig.json in any folder above this one.
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 	$(BIN)/lint-imports
 
 check: lint

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bounds.region import Ball, Region
 from specs.encode import Claim, Problem
 from specs.margins import deviation
 from verify.pool import Points, circuit_outputs
@@ -17,8 +16,6 @@ from verify.pool import Points, circuit_outputs
 __all__ = ["Replay", "Witness", "replay", "witness_of"]
 
 Array = NDArray[np.generic]
-
-_PULLS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +52,8 @@ def replay(problem: Problem, claim: Claim, mask: Tensor, points: Points) -> Repl
     Shapes: `mask` `(components,)`. Cost: two runs of the original, two of our graph.
     """
     dtype, query = problem.model.dtype, claim.query
-    x = _received(query.region, points.x[:1].double().cpu(), dtype)
-    if x is None:
+    x = query.region.inward(points.x.double().cpu(), dtype)[0]
+    if not query.region.contains(x.double()):
         return None
     kept = query.gates.expand(mask.reshape(1, -1).cpu())
     patch: dict[str, Array] = {}
@@ -78,17 +75,6 @@ def replay(problem: Problem, claim: Claim, mask: Tensor, points: Points) -> Repl
         margin = float(query.margins.at(ours, query.graph(received.x)))
     witness = Witness(x.numpy(), patch, model, circuit, found)
     return Replay(witness, found > problem.spec.agreement.tolerance and margin < 0, margin)
-
-
-def _received(region: Region, x: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A point (a batch of one) in the model's precision, in the region exactly; None where none is found near it."""
-    # Rounding can push a point of a sphere out of it in many coordinates at once: then it is pulled towards the centre.
-    for pull in _PULLS if isinstance(region, Ball) else (0.0,):
-        near = x + pull * (region.center - x) if isinstance(region, Ball) else x
-        rounded = region.inward(near, dtype)[0]
-        if region.contains(rounded.double()):
-            return rounded
-    return None
 
 
 def witness_of(problem: Problem, claim: Claim, mask: Tensor, points: Points) -> Witness | None:

@@ -1,8 +1,8 @@
 """The second backend: auto_LiRPA, guarded. An independent opinion; `native` is the default, and the sound one.
 
-The library does not round outward, and some of its operators are unsound; so only operators that hold up to sampling are let through
-(`bounds.backends.siamese`), every call is checked against the graph's own evaluation, and the result is widened by an allowance
-for rounding. The allowance is an estimate, no proof: a certificate should not rest on this backend alone.
+The library does not round outward, and some of its operators are unsound; so only operators that hold up to sampling are let
+through (`bounds.backends.siamese`), every call is checked against the graph's own evaluation, and the result is widened by an
+allowance for rounding. The allowance is an estimate, no proof: a certificate should not rest on this backend alone.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Known = dict[str, tuple[Tensor, Tensor]]
 class Lirpa(Backend):
     """Bounds of the siamese network by auto_LiRPA 0.3 or 0.7, one circuit at a time.
 
-    `iterations` are steps of slope optimisation (`alpha-crown`); `samples` points guard each circuit's bounds. A ball is bounded
-    as a ball and by its box, a hull by its box. Cost: one pass a circuit; the model's own bounds are kept between circuits.
+    `iterations` are steps of slope optimisation (`alpha-crown`); `samples` points guard each circuit's bounds. A ball is
+    bounded as a ball and by its box, a hull by its box. Cost: one pass a circuit; the model's own bounds are kept in between.
     """
 
     name: ClassVar[str] = "lirpa"
@@ -50,6 +50,8 @@ class Lirpa(Backend):
 
     def open(self, query: Query) -> LirpaBounder:
         """Raises: BackendUnavailable: auto_LiRPA is not installed. BackendRefusal: an operator it is not trusted with."""
+        if (name := query.graph.inexact_in(self.dtype)) is not None:
+            raise BackendRefusal(f"lirpa: a constant of tensor {name!r} is no {self.dtype} number; use float64")
         return LirpaBounder(query.to(self.dtype, torch.device("cpu")), self, library())
 
 
@@ -243,10 +245,10 @@ class LirpaBounder(Bounder):
     def _allowance(self, forms: Tensor) -> Tensor:
         """How far the library's rounding may have raised a bound: an estimate. Shape: `(forms,)`.
 
-        Every number that goes into a bound is at most `S`, the absolute forms of a pass with absolute weights over the region's
-        largest absolute values (slopes of the relaxations are at most 1), so `gamma(all terms) S` bounds the error of the sums, to
-        first order. `S` grows fast with depth, and much faster than the error: so it is capped by the square root of the unit
-        roundoff, relative to the size of the outputs as sampled.
+        What is added up to a bound is at most `S`, the absolute forms of a pass with absolute weights over the region's largest
+        absolute values (slopes of the relaxations are at most 1), so `gamma(all terms) S` is the error of the sums, to first
+        order. `S` grows with depth much faster than the error does: so this is capped by the square root of the unit roundoff,
+        relative to the size of the outputs as sampled.
         """
         prior = gamma(self._terms, forms.dtype) * self._magnitude
         return torch.minimum(prior, self._tolerance(forms)[0])

@@ -1,8 +1,8 @@
 """auto_LiRPA as it can be had: found, mended where today's torch and numpy have moved on, and kept from leaking its settings.
 
-The release on the package index (0.3, 2022) needs five mends; the repository's 0.7 needs none. Nothing here runs when `bounds` is
-imported. Two mends stand in for names that are gone and exist only while the library is being imported; the other three change
-the library's own classes, never torch's.
+The release on the package index (0.3, 2022) needs five mends; the repository's 0.7 needs none. Nothing here runs when `bounds`
+is imported. Two mends stand in for names that are gone and exist only while the library is being imported; the other three
+change the library's own classes, never torch's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Library:
 
     @contextlib.contextmanager
     def working(self, dtype: torch.dtype) -> Generator[None]:
-        """Settings under which the library is called: default dtype, exporter opset; all put back, warnings and prints dropped."""
+        """Default dtype and exporter settings under which the library is called, put back after; no warnings, no prints."""
         state: Any = _exporter()
         before = torch.get_default_dtype(), state.export_onnx_opset_version, state.autograd_inlining
         torch.set_default_dtype(dtype)
@@ -88,6 +88,10 @@ def _set_opset_version(version: int) -> None:
     _exporter().export_onnx_opset_version = version
 
 
+def _no_home(*_: Any, **__: Any) -> str:
+    return tempfile.gettempdir()
+
+
 @contextlib.contextmanager
 def _contained() -> Generator[None]:
     """Stand-ins for what the import misses; what it changes is put back: warning filters, root log handlers, the JIT's executor
@@ -98,9 +102,7 @@ def _contained() -> Generator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     stand_ins: dict[str, ModuleType] = {}
-    with contextlib.suppress(ImportError):
-        appdirs: Any = importlib.import_module("appdirs")
-    appdirs = sys.modules.get("appdirs")
+    appdirs: Any = importlib.import_module("appdirs") if importlib.util.find_spec("appdirs") else None
     user_data_dir = getattr(appdirs, "user_data_dir", None)
     with warnings.catch_warnings(record=True):
         if importlib.util.find_spec("numpy.lib.arraysetops") is None:
@@ -117,7 +119,7 @@ def _contained() -> Generator[None]:
             if lacking:
                 helper._set_opset_version = _set_opset_version
             if appdirs is not None:
-                appdirs.user_data_dir = lambda *_, **__: tempfile.gettempdir()
+                appdirs.user_data_dir = _no_home
             yield
         finally:
             for name in stand_ins:
@@ -161,13 +163,17 @@ def _mend(module: Any) -> None:
     parser: Any = importlib.import_module("auto_LiRPA.parse_graph")
     if not hasattr(torch._C.Node, "__getitem__") and "n[k]" in inspect.getsource(parser.parse_graph):  # pyright: ignore
         parse = parser.parse_graph
-        parser.parse_graph = lambda graph, inputs, params: parse(_Subscriptable(graph), inputs, params)
+
+        def parse_graph(graph: Any, inputs: Any, params: Any) -> Any:
+            return parse(_Subscriptable(graph), inputs, params)
+
+        parser.parse_graph = parse_graph
 
 
-def _bounded_take(base: type) -> type:
-    """A bounded operator for `bounds.ops.Take` on rows. The library's own Gather drops repeated indices (0.3) and has no fill."""
+def _bounded_take(base: Any) -> type:
+    """A bounded operator for `bounds.ops.Take` on rows. The library's own Gather is unsound where an index repeats (0.3)."""
 
-    class BoundTake(base):
+    class BoundTake(base):  # pyright: ignore[reportUntypedBaseClass]
         def forward(self, x: Tensor, index: Tensor) -> Tensor:
             return taken(x, index)
 

@@ -1,7 +1,7 @@
 """Model and circuit side by side as one torch module, written in the operators that auto_LiRPA reads well.
 
-Tensors are held without the model's own leading axis of length one, as torch has them: `(batch, *held)`. What no gate is upstream
-of is computed once and read by both halves.
+Tensors are held without the model's own leading axis of length one, as torch has them: `(batch, *held)`. What no gate is
+upstream of is computed once and read by both halves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,22 @@ from torch import Tensor, nn
 
 from bounds.backends.base import BackendRefusal
 from bounds.graph import Node
-from bounds.ops import Concat, Conv, Dense, LeakyRelu, Maximum, Reduce, Relu, Reshape, Scale, Sigmoid, Sum, Take, Tanh, Transpose
+from bounds.ops import (
+    Concat,
+    Conv,
+    Dense,
+    LeakyRelu,
+    Maximum,
+    Reduce,
+    Relu,
+    Reshape,
+    Scale,
+    Sigmoid,
+    Sum,
+    Take,
+    Tanh,
+    Transpose,
+)
 from bounds.ops.base import Op, Shape
 from bounds.query import Query
 
@@ -45,8 +60,8 @@ class _TakeOp(torch.autograd.Function):
 class Siamese(nn.Module):
     """Forms of both outputs, from the input and one tensor of patch values for each gate in `patched`.
 
-    Shapes: `x` `(batch, *held(input_shape))`; patch values `(batch, *held(shape))`; result `(batch, forms)`. `set_mask` states the
-    circuit. Raises: BackendRefusal: an operator has no translation.
+    Shapes: `x` `(batch, *held(input_shape))`; patch values `(batch, *held(shape))`; result `(batch, forms)`. `set_mask` states
+    the circuit. Raises: BackendRefusal: an operator has no translation.
     """
 
     def __init__(self, query: Query) -> None:

@@ -69,7 +69,9 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
     constant, error = form.constant.clone(), form.error.clone()
     for node in reversed(graph.nodes):
         name = node.name
-        if name not in pending or (stop is not None and name not in fresh and stop(node)):
+        if name not in pending:
+            continue
+        if stop is not None and (name not in fresh or isinstance(node.op, Elementwise)) and stop(node):
             continue
         a = pending.pop(name)
         rows = a.shape[:2]

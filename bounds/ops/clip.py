@@ -51,7 +51,7 @@ class Clip(Elementwise):
         slope = torch.where(over, side, chord)
         flat = (u <= self.low) | (l >= corner)
         slope = torch.where(flat, torch.zeros_like(l), slope)
-        slope = torch.where((l >= self.low) & (u <= corner), torch.ones_like(l), slope)
+        slope = torch.where((l >= self.low) & (u <= corner) & ~flat, torch.ones_like(l), slope)
         bent = (l < corner) & (u > corner)
         peak = torch.where(bent, end, u)
         b = intercept_above(slope, (l, fl), (u, fu), (peak, self.forward(peak)))

@@ -20,9 +20,9 @@ class Conv(Affine):
     """Cross-correlation with zero padding, grouped and dilated as ONNX has it.
 
     Shapes: `x` `(batch, n, channels, *space)`; `weight` `(out, channels / groups, *kernel)`; `bias` `(out,)` or None; `stride`,
-    `padding` (the same at both ends), `dilation` one number a spatial axis. `space` is the input's, which the adjoint must know.
-    Guarantees: kernels are direct or GEMM ones, so `bounds.rounding.gamma` holds: PyTorch's CPU kernels are; on CUDA cuDNN, which
-    may pick Winograd or FFT, is switched off for these calls.
+    `padding` (the same at both ends), `dilation` one number a spatial axis. `space` is the input's; the adjoint must know it.
+    Guarantees: kernels are direct or GEMM ones, so `bounds.rounding.gamma` holds: PyTorch's CPU kernels are; on CUDA cuDNN,
+    which may pick Winograd or FFT, is switched off for these calls.
     """
 
     weight: Tensor
@@ -69,9 +69,11 @@ class Conv(Affine):
 
     @cached_property
     def _phases(self) -> Phases | None:
-        """The adjoint as a plain convolution, where that is faster than PyTorch's transposed one. Measured on a CPU: in float32,
-        which has a direct kernel, always (up to 4 times); in float64 at stride 1 without more output than input channels (1 to 10
-        times; up to 20 times slower with them)."""
+        """The adjoint as a plain convolution, where that is faster than PyTorch's transposed one.
+
+        Measured on a CPU: in float32, which has a direct kernel, always (up to 4 times); in float64 at stride 1 without more output
+        than input channels (1 to 10 times; with more, up to 20 times slower).
+        """
         if len(self.space) != 2 or self.groups != 1 or set(self.dilation) != {1} or self.weight.is_cuda:
             return None
         out, channels = self.weight.shape[:2]

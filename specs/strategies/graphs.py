@@ -185,7 +185,7 @@ def graphs(
     max_size: int = 40,
     max_outputs: int = 3,
 ) -> Graph:
-    """A network of up to `max_blocks` blocks, each mostly followed by an activation, and a dense layer at the end.
+    """A network of up to `max_blocks` blocks, each mostly followed by an activation, and mostly a dense layer at the end.
 
     `of`: the activations (default: any). `blocks`: names of those wanted: dense, conv, max_pool, average_pool, scale, residual,
     concat, slice, split, pad, reduce, reshape, dense_left, transpose (default: all that fit). `max_size` bounds the elements of a
@@ -206,6 +206,9 @@ def graphs(
         x = known[draw(st.sampled_from(names))](work, x)
         if draw(st.integers(0, 3)) < 3:
             x = work.activate(x)
+    few = len(work.counts) > 1 and math.prod(builder.shape(x)) <= max_outputs
+    if few and draw(st.integers(0, 3)) == 3:
+        return builder.build(x)
     if len(builder.shape(x)) > 2 or x == "x":
         x = builder.reshape(x, (1, math.prod(builder.shape(x))), name=work.name("flat"))
     weight, bias = draw(layers((draw(st.integers(1, max_outputs)), builder.shape(x)[-1])))

@@ -16,6 +16,9 @@ __all__ = ["activations", "intervals"]
 _SLOPES = (0.125, 0.0, 0.5, 1.0, 1.5, -0.5, -2.0)
 _CLIPS = ((0.0, 6.0), (-1.0, 1.0), (-0.5, 2.0), (0.0, math.inf), (-math.inf, 1.0), (1.0, 1.25))
 
+_SPECIAL = (-1.0, -0.5, 0.0, 1.0, 1.25, 2.0, 6.0)
+"""Kinks of those clips, and 0: ends and points that intervals have now and then."""
+
 
 def activations() -> st.SearchStrategy[Elementwise]:
     """Every elementwise operator there is, with slopes below 0 and above 1 and one-sided clips among them; ReLU first."""
@@ -31,7 +34,8 @@ def activations() -> st.SearchStrategy[Elementwise]:
 
 @st.composite
 def intervals(draw: st.DrawFn, shape: Shape = (16,), dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Ends of intervals of every kind: on one side of 0, across it, ending at 0, points, a few floats wide, wide and far out."""
+    """Ends of intervals of every kind: on one side of 0, across it, ending at 0, points, one float wide, wide and far out;
+    some end exactly at kinks of `activations`."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 9999)))
     size = draw(st.sampled_from((1.0, 10.0, 1e-3, 100.0, 1e-6, 1e4)))
     ends = size * torch.randn((2, *shape), generator=generator, dtype=dtype)
@@ -43,4 +47,6 @@ def intervals(draw: st.DrawFn, shape: Shape = (16,), dtype: torch.dtype = torch.
     upper = torch.where(kind == 1, torch.nextafter(lower, torch.full_like(lower, torch.inf)), upper)
     upper = torch.where((kind == 2) & (lower < 0), 0.0, upper)
     lower = torch.where((kind == 3) & (upper > 0), 0.0, lower)
-    return lower, upper
+    exact = torch.tensor(_SPECIAL, dtype=dtype)[torch.randint(0, len(_SPECIAL), (2, *shape), generator=generator)]
+    at = torch.randint(0, 6, shape, generator=generator) == 0
+    return torch.where(at, exact.amin(0), lower), torch.where(at, exact.amax(0), upper)

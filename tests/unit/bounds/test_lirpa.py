@@ -26,6 +26,7 @@ from bounds.query import Clauses, Query
 from bounds.region import Ball, Box, Hull, Region
 
 METHODS = get_args(Method)
+UNIT = Box(torch.zeros(1, 4).double(), torch.ones(1, 4).double())
 NEWER = os.environ.get("CERTIFY_LIRPA07", "")
 
 
@@ -43,7 +44,7 @@ def installed() -> Generator[None]:
 
 
 def weight(*shape: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64) / math.prod(shape[1:]) ** 0.5
+    return torch.randn(shape, generator=generator).div(math.prod(shape[1:]) ** 0.5).double()
 
 
 def dense(g: torch.Generator) -> Graph:
@@ -217,7 +218,7 @@ def test_other_operators_are_refused_by_name(op: Any) -> None:
     b = Builder("x", (1, 4))
     graph = b.build(b.dense(b.elementwise(op, "x", name="strange"), torch.eye(4), name="y"))
     with pytest.raises(BackendRefusal, match=rf"{type(op).__name__}.*'strange'"):
-        Lirpa().open(query(graph, Box(torch.zeros(1, 4).double(), torch.ones(1, 4).double()), 0.0, torch.Generator()))
+        Lirpa().open(query(graph, UNIT, 0.0, torch.Generator()))
 
 
 def test_a_model_without_activations() -> None:
@@ -239,6 +240,13 @@ def test_float32_is_widened() -> None:
     single, double = (Lirpa(dtype=dtype).open(q).bound(masks) for dtype in (torch.float32, torch.float64))
     assert single.forms.dtype == torch.float64
     assert bool((single.forms <= double.forms + 1e-12).all() and torch.allclose(single.forms, double.forms, atol=1e-2))
+
+
+def test_constants_that_float32_cannot_hold_are_refused() -> None:
+    b = Builder("x", (1, 4))
+    graph = b.build(b.scale("x", torch.tensor(0.1, dtype=torch.float64), name="y"))
+    with pytest.raises(BackendRefusal, match=r"'y'.*use float64"):
+        Lirpa(dtype=torch.float32).open(query(graph, UNIT, 0.0, torch.Generator()))
 
 
 def tampered(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Any:

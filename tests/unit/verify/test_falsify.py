@@ -176,6 +176,15 @@ def test_what_vanishes_in_the_models_precision_is_no_witness(tmp_path: Path) -> 
     assert witness_of(problem, problem.claims[0], mask[0], found.points) is None
 
 
+def test_what_the_runtime_does_not_show_is_no_witness(tmp_path: Path) -> None:
+    """Our graph says 1, the original 1/4: within the tolerance of 1/2, whatever ours says."""
+    problem = _ask(_net(tmp_path, [([[1.0]], [0.0]), ([[1.0]], [0.0])]), BOX, 0.5)
+    other = replace(problem, model=replace(problem.model, runtime=_Noisy(problem.model.runtime, 0.75)))
+    one = Points(torch.ones((1, 1, 1), dtype=torch.float64), {})
+    seen = replay(other, other.claims[0], _without(problem, 0)[0], one)
+    assert seen is not None and seen.margin == -0.5 and seen.witness.deviation == 0.25 and not seen.violated
+
+
 def test_a_witness_is_what_the_original_shows(tmp_path: Path) -> None:
     model = _random(tmp_path, 5, 10, 6, 4)
     problem = _ask(model, {"kind": "linf", "center": 0.3, "epsilon": 0.1}, 0.01)
@@ -230,6 +239,20 @@ def test_replayed_inputs_lie_in_the_region(tmp_path: Path, kind: str) -> None:
         assert seen.margin == pytest.approx(float(found.margin[i]), abs=1e-4)
 
 
+def test_points_of_a_sphere_are_pulled_inside(tmp_path: Path) -> None:
+    """In many dimensions rounding to float32 leaves a small ball: the nearest inputs are not in it, nearby ones are."""
+    problem = _ask(_random(tmp_path, 400, 4, 2), {"kind": "l2", "center": 0.7, "epsilon": 1e-3})
+    region, random = problem.claims[0].query.region, torch.Generator().manual_seed(0)
+    assert isinstance(region, Ball)
+    step = torch.randn((20, 1, 400), generator=random, dtype=torch.float64)
+    sphere = region.center + region.radius * step / step.flatten(1).norm(dim=1).reshape(-1, 1, 1)
+    assert not all(region.contains(x.double()) for x in sphere.float()), "merely rounded, some are outside"
+    for x in sphere.split(1):
+        seen = replay(problem, problem.claims[0], problem.mask[0], Points(x, {}))
+        assert seen is not None and region.contains(torch.from_numpy(seen.witness.input).double())
+        assert np.abs(seen.witness.input - x[0].numpy()).max() < 1e-5
+
+
 def test_networks_without_a_gradient_are_sampled(tmp_path: Path) -> None:
     model = _random(tmp_path, 3, 8, 2, activation="Sign")
     problem = _ask(model, {"kind": "box", "lower": -1.0, "upper": 1.0}, 0.1)
@@ -237,6 +260,14 @@ def test_networks_without_a_gradient_are_sampled(tmp_path: Path) -> None:
     masks = torch.cat([_without(problem, i) for i in range(8)])
     found = attack(query, masks, seed=0)
     assert bool((found.margin < 0).all()), "every sign is -1 or 1 somewhere, and its weight is not zero"
+
+
+def test_a_thin_slice_without_a_gradient_is_found(tmp_path: Path) -> None:
+    """Two signs differ on 1/250 of the interval: rows that have nothing to descend keep looking."""
+    model = _net(tmp_path, [([[1.0], [1.0]], [-0.601, -0.605]), ([[1.0, -1.0]], [0.0])], "Sign")
+    problem = _ask(model, BOX, 1.0)
+    found = attack(problem.claims[0].query, _without(problem, 0, 1), seed=0, steps=200)
+    assert float(found.margin) == -1.0
 
 
 def test_a_seed_repeats_the_run_and_circuits_do_not_disturb_each_other(tmp_path: Path) -> None:
