@@ -167,9 +167,17 @@ class Builder:
     # windows -----------------------------------------------------------------------------------------------------------------
 
     def conv(
-        self, x: str, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] | None = None,
-        pads_begin: Sequence[int] | None = None, pads_end: Sequence[int] | None = None, dilation: Sequence[int] | None = None,
-        groups: int = 1, *, name: str,
+        self,
+        x: str,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Sequence[int] | None = None,
+        pads_begin: Sequence[int] | None = None,
+        pads_end: Sequence[int] | None = None,
+        dilation: Sequence[int] | None = None,
+        groups: int = 1,
+        *,
+        name: str,
     ) -> str:
         """Cross-correlation. Shapes: `x` `(n, channels, *space)`, one or two axes of space; `weight` `(out, channels / groups,
         *kernel)`; pads zero, each end its own."""
@@ -181,13 +189,29 @@ class Builder:
         if begins != ends or min(begins) < 0:
             x = self.pad(x, [0, 0, *begins], [0, 0, *ends], name=self.fresh(name, "pad"))
             begins = [0] * rank
-        op = Conv(_real(weight), None if bias is None else _real(bias), tuple(stride or [1] * rank), tuple(begins),
-                  tuple(dilation or [1] * rank), groups, self.shape(x)[2:])
+        op = Conv(
+            _real(weight),
+            None if bias is None else _real(bias),
+            tuple(stride or [1] * rank),
+            tuple(begins),
+            tuple(dilation or [1] * rank),
+            groups,
+            self.shape(x)[2:],
+        )
         return self._add(op, (x,), name, 1)
 
     def average_pool(
-        self, x: str, kernel: Sequence[int], stride: Sequence[int], pads_begin: Sequence[int], pads_end: Sequence[int],
-        dilation: Sequence[int], *, count_pads: bool, ceil: bool = False, name: str,
+        self,
+        x: str,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pads_begin: Sequence[int],
+        pads_end: Sequence[int],
+        dilation: Sequence[int],
+        *,
+        count_pads: bool,
+        ceil: bool = False,
+        name: str,
     ) -> str:
         """Mean of each window; padded elements count as zeros where `count_pads`, else not at all. With `ceil`, windows may
         reach past the padded end; what lies there never counts."""
@@ -205,8 +229,16 @@ class Builder:
         return part if same else self.scale(part, 1 / count, name=name)
 
     def max_pool(
-        self, x: str, kernel: Sequence[int], stride: Sequence[int], pads_begin: Sequence[int], pads_end: Sequence[int],
-        dilation: Sequence[int], *, ceil: bool = False, name: str,
+        self,
+        x: str,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pads_begin: Sequence[int],
+        pads_end: Sequence[int],
+        dilation: Sequence[int],
+        *,
+        ceil: bool = False,
+        name: str,
     ) -> str:
         """Maximum of each window. A padded position repeats an element of its window, which changes no maximum."""
         shape = self.shape(x)

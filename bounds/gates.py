@@ -17,8 +17,8 @@ __all__ = ["Gate", "Gates"]
 class Gate:
     """One tensor whose readers see, for each ablated component, a patched value instead.
 
-    Shapes: `group` (long) and the ends of `patch` have the tensor's shape; `group` holds the component of each element, numbered
-    0..size-1. A patched element takes any value of its interval in `patch`, each on its own.
+    Shapes: `group` (long) and the ends of `patch` have the tensor's shape; `group` holds the component of each element,
+    numbered 0..size-1. A patched element takes any value of its interval in `patch`, each on its own.
     """
 
     tensor: str
@@ -46,7 +46,8 @@ class Gates:
         return {gate.tensor: gate for gate in self.gates}
 
     def expand(self, masks: Tensor) -> dict[str, Tensor]:
-        """Spread component masks over elements. Shapes: `(batch, size)` bool to `(batch, *shape)` bool for each gated tensor."""
+        """Spread component masks over elements. Shapes: `(batch, size)` bool to `(batch, *shape)` bool for each gated
+        tensor."""
         parts = torch.split(masks, [gate.size for gate in self.gates], dim=1)
         return {gate.tensor: part[:, gate.group] for gate, part in zip(self.gates, parts, strict=True)}
 

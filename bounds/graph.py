@@ -23,8 +23,8 @@ class GraphError(ValueError):
 class Node:
     """One assignment `name = op(*inputs)`.
 
-    `site` is False for tensors that only our lowering made: the model's author knows no such name. `channel_axis` is the axis of
-    `shape` that counts convolution channels, where there is one.
+    `site` is False for tensors that only our lowering made: the model's author knows no such name. `channel_axis` is the axis
+    of `shape` that counts convolution channels, where there is one.
     """
 
     name: str

@@ -85,7 +85,8 @@ class Clauses(Margins):
 
 @dataclass(frozen=True, eq=False)
 class Norm(Margins):
-    """`tolerance - |d|_p` for `p` = 1 or 2. Forms come in pairs: the first half are `d`, the second half `-d`, all offsets 0."""
+    """`tolerance - |d|_p` for `p` = 1 or 2. Forms come in pairs: the first half are `d`, the second half `-d`, all offsets
+    0."""
 
     tolerance: float
     order: int

@@ -34,7 +34,8 @@ class Region(ABC):
 
     @abstractmethod
     def minimizer(self, coefficients: Tensor) -> Tensor:
-        """A point of the set, up to float rounding, where `a.x` is least, or nearly, for each row. Shapes: `(rows, *shape)` both."""
+        """A point of the set, up to float rounding, where `a.x` is least, or nearly, for each row. Shapes: `(rows, *shape)`
+        both."""
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
@@ -161,7 +162,8 @@ class Ball(Region):
         return self.project(self.center - self.radius * coefficients / norm.reshape(-1, *[1] * len(self.shape)))
 
     def project(self, x: Tensor) -> Tensor:
-        """Along `clip(center + t (x - center))`, whose distance from the centre grows with `t`; for some `t` it is the nearest point."""
+        """Along `clip(center + t (x - center))`, whose distance from the centre grows with `t`; for some `t` it is the nearest
+        point."""
         step = x - self.center
         t = (self.radius / self._length(step).clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
         near = self.clip.project(self.center + step * t)
@@ -208,15 +210,17 @@ class Ball(Region):
     def to(self, dtype: torch.dtype, device: torch.device) -> Ball:
         center = self.center.to(device, dtype)
         moved = float((center.double() - self.center.to(device).double()).norm()) * (1 + 1e-12)
-        return Ball(center, (self.radius + moved) * (1 + torch.finfo(torch.float64).eps * (moved > 0)), self.clip.to(dtype, device))
+        return Ball(
+            center, (self.radius + moved) * (1 + torch.finfo(torch.float64).eps * (moved > 0)), self.clip.to(dtype, device)
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hull(Region):
     """The convex hull of points, each coordinate rounded to the model's input precision by at most `rounding`.
 
-    A float point is almost never exactly in the hull of others, so the set is the hull *as the model receives it*: a point of the
-    hull, moved by at most `rounding` a coordinate. Shapes: `points` `(count, *shape)`, `rounding` `(*shape)`.
+    A float point is almost never exactly in the hull of others, so the set is the hull *as the model receives it*: a point of
+    the hull, moved by at most `rounding` a coordinate. Shapes: `points` `(count, *shape)`, `rounding` `(*shape)`.
     """
 
     points: Tensor

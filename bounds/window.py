@@ -18,8 +18,13 @@ def padded(x: Tensor, begins: Sequence[int], ends: Sequence[int], fill: float = 
 
 
 def overshoot(
-    space: Sequence[int], kernel: Sequence[int], stride: Sequence[int], begins: Sequence[int], ends: Sequence[int],
-    dilation: Sequence[int], ceil: bool,
+    space: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    begins: Sequence[int],
+    ends: Sequence[int],
+    dilation: Sequence[int],
+    ceil: bool,
 ) -> list[int]:
     """How far windows reach past the padded end of each axis where their number is rounded up. The last one starts inside."""
     over: list[int] = []
@@ -42,8 +47,12 @@ def windows(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: S
 
 
 def counts(
-    space: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pads: Sequence[Sequence[int]],
-    dilation: Sequence[int], count_pads: bool,
+    space: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[Sequence[int]],
+    dilation: Sequence[int],
+    count_pads: bool,
 ) -> Tensor:
     """How many elements of each window an average divides by. `pads` are those at the begin, at the end, and the overshoot
     beyond, which never counts. Shape: `(1, 1, *windows)`."""

@@ -42,7 +42,8 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What is asked, and how it may be answered. `budget_s` is counted from when the question is read: model loaded and checked."""
+    """What is asked, and how it may be answered. `budget_s` is counted from when the question is read: model loaded and
+    checked."""
 
     circuit: Circuit
     spec: Spec
@@ -71,8 +72,8 @@ def certify(
     """Decide whether a circuit agrees with its model over all that a spec allows.
 
     `circuit` and `spec` are files or records; `model`, where given, stands for the one that the circuit names. `timeout_s`
-    overrides the spec's budget. `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is when
-    the reported time starts to count (of `time.monotonic`, default now).
+    overrides the spec's budget. `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is
+    when the reported time starts to count (of `time.monotonic`, default now).
     Guarantees: as `verify.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend` names one);
     Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
     """
@@ -119,7 +120,14 @@ class _Run:
         skip = request.backend == BACKENDS[0]
         for i, claim in enumerate(problem.claims):
             ladder = Ladder(
-                problem, claim, backends, seed=request.seed, device=request.device, tally=self.tally, skip_refusals=skip, measure=True,
+                problem,
+                claim,
+                backends,
+                seed=request.seed,
+                device=request.device,
+                tally=self.tally,
+                skip_refusals=skip,
+                measure=True,
                 split=splits(request.backend),
             )
             if i == 0 and not skip:
@@ -175,7 +183,13 @@ def model_of(circuit: Circuit, spec: Spec, model: Path_ | Model | torch.nn.Modul
     base = Path(circuit.file).parent if named.is_code else Path()
     shape = _input_shape(spec) if named.is_code and allow_code else None
     return load_model(
-        named.path, shown=circuit.file, where="$.model", base=base, sha256=named.sha256, allow_code=allow_code, input_shape=shape
+        named.path,
+        shown=circuit.file,
+        where="$.model",
+        base=base,
+        sha256=named.sha256,
+        allow_code=allow_code,
+        input_shape=shape,
     )
 
 

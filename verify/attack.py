@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bounds.query import Clauses, Margins, Query
 from verify.pool import Points, circuit_outputs, free_gates, row_limit
+from verify.probe import Probes
 from verify.space import BoxSpace, Space, space_of
 
 __all__ = ["Found", "attack"]
@@ -20,6 +21,9 @@ _SCREENED = 4
 _DEPTH = 1e-5
 """A circuit counts as refuted below minus this share of the largest output: what is shallower may not survive the model's own
 precision, so the attack pushes on."""
+
+_AGREE = 1e-12
+"""Outputs that differ by no more than this share of the largest are the same but for rounding, and so are their gradients."""
 
 _MOMENTUM = 0.5
 
@@ -51,7 +55,8 @@ def attack(
 
     Starts are the region's centre, corners, random points and `starts` (points of this claim). Every third restart goes after
     the combined margin, the others each after one clause of it (those lowest at the starts come first), from the start that is
-    best for it. Rows whose gradient is zero (an output of signs, a dead network) are drawn anew instead. Stops early for
+    best for it. Where circuit and model agree a row drives an ablated component's pre-activation across zero instead, and where
+    that has no gradient either it is drawn anew. Stops early for
     circuits that are refuted by more than rounding, and altogether when `expired` says so. Deterministic for a seed, unless it
     expires. Shapes: `masks` `(circuits, gates.size)`. Cost: `circuits * restarts * steps` forward and backward passes, in
     batches.
@@ -94,17 +99,31 @@ def _goal(margins: Margins, forms: Tensor, values: Tensor, target: Tensor) -> Te
 @dataclass(slots=True, eq=False)
 class _Rows:
     """Restarts in flight, `restarts` rows a circuit: where they are (coordinates of each free space, the input's first), what
-    each goes after, and the best margin each has seen and where."""
+    each goes after (`target`; `probe` while circuit and model agree), and the best margin each has seen and where."""
 
     masks: Tensor
     target: Tensor
+    probe: Tensor
     at: list[Tensor]
     margin: Tensor
     best: list[Tensor]
 
     def pick(self, rows: Tensor) -> _Rows:
         at, best = [z[rows] for z in self.at], [z[rows] for z in self.best]
-        return _Rows(self.masks[rows], self.target[rows], at, self.margin[rows], best)
+        return _Rows(self.masks[rows], self.target[rows], self.probe[rows], at, self.margin[rows], best)
+
+
+def _gradients(goals: Tensor, free: list[Tensor]) -> list[Tensor]:
+    """Of the sum of goals, zero where there is none or it is not a number."""
+    if not goals.requires_grad:
+        return [torch.zeros_like(z) for z in free]
+    found = torch.autograd.grad(goals.sum(), free, allow_unused=True)
+    return [torch.zeros_like(z) if g is None else g.nan_to_num() for z, g in zip(free, found, strict=True)]
+
+
+def _flat(gradients: list[Tensor]) -> Tensor:
+    """Rows whose gradients are all zero."""
+    return torch.stack([(g == 0).flatten(1).all(1) for g in gradients]).all(0)
 
 
 def _wide(flags: Tensor, like: Tensor) -> Tensor:
@@ -135,8 +154,12 @@ class _Descent:
         self.rows = self._screen(masks, screened)
 
     def run(self, steps: int) -> Found:
-        for share, first, last in _PHASES:
+        for phase, (share, first, last) in enumerate(_PHASES):
             count = max(1, round(share * steps))
+            if self.probes and len(self.open):
+                self.rows.probe = self.probes.choose(
+                    self.rows.masks[:: self.restarts], self.restarts, phase * self.restarts
+                ).flatten()
             velocity = [torch.zeros_like(z) for z in self.rows.at]
             for i in range(count):
                 if not len(self.open) or self.expired():
@@ -167,6 +190,7 @@ class _Descent:
         """Evaluate every start for every circuit, and give each restart a target and the start that suits it best."""
         points, margins, circuits, count = self._points(at), self.query.margins, len(masks), len(at[0])
         limit = _limit(self.query, gradients=False)
+        self.probes = Probes(self.query, points.x)
         model = torch.cat([self.query.graph(x) for x in points.x.split(limit)])
         self.depth = _DEPTH * float(model.abs().max())
         parts: list[Tensor] = []
@@ -190,15 +214,17 @@ class _Descent:
         margin = values[:, :, 0].gather(1, start).flatten()
         chosen = [z[start.flatten()] for z in at]
         # The best of all screened starts is the first restart's: nothing seen is lost.
-        return _Rows(masks.repeat_interleave(self.restarts, dim=0), target.flatten(), chosen, margin, list(chosen))
+        rows = masks.repeat_interleave(self.restarts, dim=0)
+        return _Rows(rows, target.flatten(), torch.zeros_like(target).flatten(), chosen, margin, list(chosen))
 
-    def _evaluate(self, gradients: bool) -> list[Tensor | None]:
-        """Look at where all rows are, remember what is better, and differentiate their goals."""
+    def _evaluate(self, gradients: bool) -> list[Tensor]:
+        """Look at where all rows are, remember what is better, and differentiate their goals (zeros: nothing to go after)."""
         rows, margins = self.rows, self.query.margins
         with torch.set_grad_enabled(gradients):
             free = [z.detach().requires_grad_(gradients) for z in rows.at]
             points = self._points(free)
-            forms = margins.forms(circuit_outputs(self.query, points, rows.masks), self.query.graph(points.x))
+            circuit, model = circuit_outputs(self.query, points, rows.masks), self.query.graph(points.x)
+            forms = margins.forms(circuit, model)
             with torch.no_grad():
                 values = _values(margins, forms.detach())
                 margin = _combined(margins, values)
@@ -207,23 +233,28 @@ class _Descent:
                 rows.best = [torch.where(_wide(better, z), z.detach(), b) for z, b in zip(free, rows.best, strict=True)]
             if not gradients:
                 return []
-            goal = _goal(margins, forms, values, rows.target).sum()
-            if not goal.requires_grad:
-                return [None for _ in free]
-            return list(torch.autograd.grad(goal, free, allow_unused=True))
+            goal = _goal(margins, forms, values, rows.target)
+            apart = (circuit - model).detach().flatten(1).abs().amax(1) > _AGREE * model.detach().flatten(1).abs().amax(1)
+            return _gradients(torch.where(apart, goal, torch.zeros_like(goal)), free)
 
     def _step(self, size: float, velocity: list[Tensor]) -> list[Tensor]:
         """One step of every row; returns the new velocity."""
         rows = self.rows
-        found = self._evaluate(True)
-        gradients = [torch.zeros_like(z) if g is None else g.nan_to_num() for z, g in zip(rows.at, found, strict=True)]
+        gradients = self._evaluate(True)
+        stuck = _flat(gradients)
+        # One row in four does not probe: signs behind signs have no gradient anywhere.
+        probing = (stuck & (torch.arange(len(stuck), device=stuck.device) % 4 != 3)).nonzero().squeeze(1)
+        if self.probes and len(probing):
+            z = rows.at[0][probing].detach().requires_grad_()
+            goal = self.probes.goal(self.spaces[0].point(z), rows.probe[probing])
+            gradients[0] = gradients[0].index_copy(0, probing, _gradients(goal, [z])[0])
+            stuck = _flat(gradients)
         moved: list[Tensor] = []
         with torch.no_grad():
             for i, (space, z, g, v) in enumerate(zip(self.spaces, rows.at, gradients, velocity, strict=True)):
                 g = g / _wide(g.flatten(1).abs().mean(1), g).clamp_min(torch.finfo(g.dtype).tiny)
                 moved.append(_MOMENTUM * v + g)
                 rows.at[i] = space.step(z, moved[-1], size)
-            stuck = torch.stack([(g == 0).flatten(1).all(1) for g in gradients]).all(0)
             if bool(stuck.any()):
                 for i, fresh in enumerate(self._sample(len(stuck))):
                     rows.at[i] = torch.where(_wide(stuck, fresh), fresh, rows.at[i])

@@ -1,7 +1,7 @@
 """Branch and bound on one circuit: split where the relaxation loses most, bound the parts in batches, worst part first.
 
-Complete for piecewise-linear networks: a part whose activation signs are all known is a linear problem, and the multipliers of its
-constraints find that problem's optimum in the limit. Other activations are split on their argument.
+Complete for piecewise-linear networks: a part whose activation signs are all known is a linear problem, and the multipliers of
+its constraints find that problem's optimum in the limit. Other activations are split on their argument.
 
 Source: Bunel et al. 2020, arXiv:1909.06588; Wang et al. 2021 (beta-CROWN), arXiv:2103.06624; the two streams are ours.
 """
@@ -65,8 +65,8 @@ class Progress:
 class Branching:
     """Branch and bound on one query and one circuit. Iterate `step` until nothing is open, or stop at any time.
 
-    Shapes: `mask` `(1, gates.size)`. Guarantees: at every moment the claim's margin is at least `bound`. Cost of a step: one `tune`
-    of `batch` parts. `memory` bounds the working set in bytes.
+    Shapes: `mask` `(1, gates.size)`. Guarantees: at every moment the claim's margin is at least `bound`. Cost of a step: one
+    `tune` of `batch` parts. `memory` bounds the working set in bytes.
     """
 
     query: Query
@@ -161,7 +161,9 @@ class Branching:
                     boxes[split.tensor] = Box(-endless, endless.clone())  # pyright: ignore[reportIndexIssue]
                 box = boxes[split.tensor]
                 end = (box.lower if split.side > 0 else box.upper)[i].view(-1)
-                end[split.at] = max(float(end[split.at]), split.threshold) if split.side > 0 else min(float(end[split.at]), split.threshold)
+                end[split.at] = (
+                    max(float(end[split.at]), split.threshold) if split.side > 0 else min(float(end[split.at]), split.threshold)
+                )
         return limits
 
 

@@ -24,7 +24,9 @@ def check_device(device: str) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            raise InputError("device", "", "cuda, and torch finds no GPU here", "a CUDA GPU and a torch built for it", "use cpu")
+            raise InputError(
+                "device", "", "cuda, and torch finds no GPU here", "a CUDA GPU and a torch built for it", "use cpu"
+            )
 
 
 def chosen(backend: str, device: str) -> tuple[tuple[str, Backend], ...]:

@@ -1,4 +1,5 @@
-"""The command `certify`: the only place that reads arguments and exits. Nothing heavy is imported before it is known what to do."""
+"""The command `certify`: the only place that reads arguments and exits. Nothing heavy is imported before it is known what to
+do."""
 
 from __future__ import annotations
 
@@ -76,7 +77,9 @@ def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> No
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["--help"], "max_content_width": 100}, no_args_is_help=False)
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 def cli() -> None:
     """Prove or refute that a circuit of a neural network agrees with its model over a whole region.
 

@@ -35,8 +35,9 @@ _LOOK = 8
 """Steps of branch and bound from one search for a witness to the next."""
 
 _ALARM = 1e-5
-"""How far, relative to the size of the model's outputs, a proven margin may lie above one that was seen: float32's rounding over
-deep networks, for backends that do not charge it. Beyond it the proof is wrong."""
+"""How far, relative to the size of the model's outputs, a proven margin may lie above one that was seen: float32's rounding
+over deep networks, for backends that do not charge it. Beyond it the proof is wrong."""
+
 
 class SoundnessAlarm(RuntimeError):
     """A backend proved what an evaluation contradicts: a fault in this program. Nothing it says may be believed."""
@@ -67,7 +68,8 @@ class Ladder:
 
     `backends` are bound rungs by name, cheapest first. With `skip_refusals` a backend that refuses the graph is left out and
     says so in the reason of an unknown; otherwise its refusal is raised. With `measure` the worst point seen of every circuit
-    is replayed, not only what violates the claim. With `split` what the bounds leave open goes to branch and bound. Deterministic for a seed, but for what time cuts off.
+    is replayed, not only what violates the claim. With `split` what the bounds leave open goes to branch and bound.
+    Deterministic for a seed, but for what time cuts off.
     """
 
     def __init__(
@@ -109,8 +111,8 @@ class Ladder:
     def climb(self, climbing: Round, budget: Budget, notify: Callable[[str], None] = _silent) -> None:
         """Take a round up the ladder, cheap proofs before dear ones, until all is decided or the budget is spent.
 
-        Guarantees: certified only for a finite proven margin of at least 0; falsified only after a replay on the original model.
-        Raises: BackendUnavailable; BackendRefusal (see the class); SoundnessAlarm.
+        Guarantees: certified only for a finite proven margin of at least 0; falsified only after a replay on the original
+        model. Raises: BackendUnavailable; BackendRefusal (see the class); SoundnessAlarm.
         """
         self.tally.asked += len(climbing.masks)
         attacks_until = self.tally.time_s("attack") + ATTACK_SHARE * budget.remaining()
@@ -283,8 +285,8 @@ class Ladder:
             self._slack = _ALARM * (1 + float(self.query.graph(center).abs().max()))
         if proven > seen + self._slack:
             raise SoundnessAlarm(
-                f"{who} of {self.claim.label} prove a margin of {proven!r}, and an evaluation shows {seen!r}. One of them is wrong: "
-                "do not use this build; please report circuit, spec and model"
+                f"{who} of {self.claim.label} prove a margin of {proven!r}, and an evaluation shows {seen!r}. "
+                "One of them is wrong: do not use this build; please report circuit, spec and model"
             )
 
 
@@ -294,4 +296,8 @@ def _key(mask: Tensor) -> bytes:
 
 def _out_of_memory(error: BaseException) -> bool:
     said = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in said or "can't allocate memory" in said
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "not enough memory" in said
+        or "can't allocate memory" in said
+    )

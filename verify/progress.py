@@ -10,8 +10,8 @@ __all__ = ["Progress", "Silent", "Step"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The step that begins: `rung` of claim number `claim` of `claims`. `bound` is the best proven margin so far (minus infinity:
-    none), `deviation` the largest seen so far."""
+    """The step that begins: `rung` of claim number `claim` of `claims`. `bound` is the best proven margin so far (minus
+    infinity: none), `deviation` the largest seen so far."""
 
     claim: int
     claims: int

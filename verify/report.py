@@ -1,6 +1,7 @@
 """`REPORT.json`: what was asked, what was found, and how; written whole or not at all, and read back.
 
-Where a number does not exist it is null: a report holds finite JSON numbers only. `python -m verify.report` writes the JSON Schema.
+Where a number does not exist it is null: a report holds finite JSON numbers only. `python -m verify.report` writes the JSON
+Schema.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class _Record(BaseModel):
 
 
 class WitnessReport(_Record):
-    """A counterexample: the input, what each ablated site was patched with, and both outputs in the original model's own runtime.
+    """A counterexample: the input, what each ablated site was patched with, and both outputs in the original model's own
+    runtime.
 
     Arrays have the model's shapes. `claim` names the claim that it breaks; `deviation` is what was replayed.
     """
@@ -116,10 +118,10 @@ class Minimality(_Record):
 class Report(_Record):
     """What `certify` answers.
 
-    `margin` is the proven lower bound of `tolerance - deviation` (null: nothing finite is proven); `deviation` the largest seen,
-    on the original model where it was replayed there. `witness` is that of the claim that is broken most. With `interrupted` the
-    claims that were not reached are missing or unknown. `model_sha256` and `circuit` are null where the run was interrupted
-    before they were read; `minimality` where none was asked for.
+    `margin` is the proven lower bound of `tolerance - deviation` (null: nothing finite is proven); `deviation` the largest
+    seen, on the original model where it was replayed there. `witness` is that of the claim that is broken most. With
+    `interrupted` the claims that were not reached are missing or unknown. `model_sha256` and `circuit` are null where the run
+    was interrupted before they were read; `minimality` where none was asked for.
     """
 
     format: Literal["certify.report/1"] = REPORT_FORMAT

@@ -21,7 +21,8 @@ __all__ = ["Split", "best_splits"]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One constraint: element `at` of a tensor keeps above (`side` 1) or below (-1) `threshold`, in the model's or circuit's run."""
+    """One constraint: element `at` of a tensor keeps above (`side` 1) or below (-1) `threshold`, in the model's or circuit's
+    run."""
 
     stream: str
     tensor: str
@@ -31,8 +32,8 @@ class Split:
 
 
 def best_splits(trace: Trace, result: Result, by_input: bool) -> list[Split | None]:
-    """For each part of a batch the split where its relaxation loses most, None where it loses nothing; or, `by_input`, a split of
-    the input. Cost: one pass over the losses, and one backward pass of their shares."""
+    """For each part of a batch the split where its relaxation loses most, None where it loses nothing; or, `by_input`, a split
+    of the input. Cost: one pass over the losses, and one backward pass of their shares."""
     assert trace.model is not None
     if by_input:
         return _input_splits(trace, result)
@@ -96,7 +97,9 @@ def _blamed(trace: Trace, result: Result) -> list[tuple[str, int, float] | None]
             blame[source] = blame.get(source, torch.zeros_like(own)) + own + (0.0 if v is None else v)
         elif v is not None and isinstance(node.op, Affine):
             v = v * trace.kept[node.name] if node.name in trace.kept else v
-            for source, part in zip(node.inputs, _absolute_adjoint(node.op, v, [trace.graph.shape(x) for x in node.inputs]), strict=True):
+            for source, part in zip(
+                node.inputs, _absolute_adjoint(node.op, v, [trace.graph.shape(x) for x in node.inputs]), strict=True
+            ):
                 if source in trace.delta:
                     blame[source] = blame.get(source, torch.zeros_like(part)) + part
     return best

@@ -60,7 +60,8 @@ Verdict: TypeAlias = Certified | Falsified | Unknown
 
 def conjunction(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict on all claims together: falsified where one is (the largest deviation speaks), certified where all are (the
-    least margin speaks), otherwise unknown (the least bound speaks). Raises: ValueError: no verdicts, so nothing was claimed."""
+    least margin speaks), otherwise unknown (the least bound speaks). Raises: ValueError: no verdicts, so nothing was
+    claimed."""
     found = tuple(verdicts)
     if not found:
         raise ValueError("no verdicts to join")

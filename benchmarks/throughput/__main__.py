@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     rivals = contenders(options.lirpa07)
     if options.only:
         rivals = tuple(c for c in rivals if any(word in c.name for word in options.only))
-    console, notes = Console(width=None if sys.stdout.isatty() else 150), Console(stderr=True)
+    console, notes = Console(width=None if sys.stdout.isatty() else 168), Console(stderr=True)
     results: list[Result] = []
     with notes.status("") as status:
         for case in cases:
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="WORD", help="only contenders with this in their name")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="turns of each measurement (default 3)")
     parser.add_argument("--cap", type=float, default=60.0, metavar="SECONDS", help="stop a measurement after this (default 60)")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads of each contender (default 2)")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads of each contender (default 1)")
     return parser
 
 

@@ -30,7 +30,7 @@ class Plan:
     repetitions: int = 3
     most: int = 8
     cap_s: float = 60.0
-    threads: int = 2
+    threads: int = 1
 
 
 @dataclass(slots=True)

@@ -45,8 +45,8 @@ def show(console: Console, result: Result, plan: Plan) -> None:
     table.add_column("contender")
     for batch in plan.batches:
         table.add_column(f"batch {batch}", justify="right")
-    table.add_column(f"x reference at {plan.batches[-1]} (CPU time)", justify="right")
-    table.add_column("peak MiB (above baseline)", justify="right")
+    table.add_column(f"x ref. at {plan.batches[-1]} (CPU)", justify="right")
+    table.add_column("peak MiB (less baseline)", justify="right")
     table.add_column("mean margin", justify="right")
     table.add_column("worst difference", justify="right")
     for name in result.setup_s:

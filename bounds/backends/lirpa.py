@@ -89,7 +89,10 @@ class LirpaBounder(Bounder):
         options["optimize_bound_args"] = {"iteration": self.options.iterations}
         with self.library.working(self.options.dtype), torch.no_grad(), self._refusing("tracing"):
             module = self.library.module.BoundedModule(
-                self._siamese, tuple(part[:1] for part in self._points[0]), bound_opts=options, device="cpu",
+                self._siamese,
+                tuple(part[:1] for part in self._points[0]),
+                bound_opts=options,
+                device="cpu",
                 custom_ops={"certify::Take": self.library.take},
             )
         for node in module._modules.values():
@@ -288,4 +291,3 @@ class LirpaBounder(Bounder):
         margins, output = query.margins, found[query.graph.output].flatten(1)[0]
         weights = margins.circuit.flatten(1).abs() + margins.model.flatten(1).abs()
         return weights @ output + margins.offset.abs()
-

@@ -1,7 +1,7 @@
 """Exact answers for small piecewise-linear networks: one mixed-integer program over the model and the circuit, solved by HiGHS.
 
-Only units that the linear domain leaves unstable get a binary variable; all others are linear. Source: Tjeng, Xiao, Tedrake 2019,
-arXiv:1711.07356.
+Only units that the linear domain leaves unstable get a binary variable; all others are linear. Source: Tjeng, Xiao, Tedrake
+2019, arXiv:1711.07356.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from bounds.region import Box
 __all__ = ["Milp", "MilpBounder"]
 
 _WIDEN = 1e-5
-"""What the solver's tolerances (1e-6 and less, on rows of the size of the network's values) may be worth, relative to the largest
-value in the program. Taken off every bound."""
+"""What the solver's tolerances (1e-6 and less, on rows of the size of the network's values) may be worth, relative to the
+largest value in the program. Taken off every bound."""
 
 
 _MEMORY = 1 << 28
@@ -68,7 +68,9 @@ class _Program:
     upper: list[np.ndarray] = field(default_factory=list[np.ndarray])
     binary: list[np.ndarray] = field(default_factory=list[np.ndarray])
     columns: int = 0
-    entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list[tuple[np.ndarray, np.ndarray, np.ndarray]])
+    entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(
+        default_factory=list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    )
     low: list[np.ndarray] = field(default_factory=list[np.ndarray])
     high: list[np.ndarray] = field(default_factory=list[np.ndarray])
     rows: int = 0
@@ -193,7 +195,9 @@ def _computed(program: _Program, trace: Trace, node: Node, seen: dict[str, np.nd
         parts = [part.reshape(lower.size, -1).numpy() for part in node.op.adjoint(units)]
         offset = node.op.offset()
         constant = torch.zeros(node.shape, dtype=trace.graph.dtype) if offset is None else offset.expand(node.shape)
-        program.equate(value, [(seen[x], part) for x, part in zip(node.inputs, parts, strict=False)], constant.flatten().numpy())
+        program.equate(
+            value, [(seen[x], part) for x, part in zip(node.inputs, parts, strict=False)], constant.flatten().numpy()
+        )
         return value
     assert isinstance(node.op, LeakyRelu)
     source, slope = seen[node.inputs[0]], node.op.slope

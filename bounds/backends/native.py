@@ -32,8 +32,8 @@ class Native(Backend):
 
     `memory` bounds the working set in bytes; what stays in a CPU's cache is fastest (512 MiB costs twice the time of 16).
 
-    Guarantees: enclosures in real arithmetic, rounding charged (float32 is as sound as float64, and looser). Cost of `linear`: for
-    each circuit one backward pass a layer, over the elements that intervals leave open; see `bounds.domains.refine`.
+    Guarantees: enclosures in real arithmetic, rounding charged (float32 is as sound as float64, and looser). Cost of `linear`:
+    for each circuit one backward pass a layer, over the elements that intervals leave open; see `bounds.domains.refine`.
     """
 
     name: ClassVar[str] = "native"
@@ -43,7 +43,8 @@ class Native(Backend):
     memory: int = 1 << 24
 
     def open(self, query: Query) -> NativeBounder:
-        """Raises: BackendRefusal: a constant of the graph is not exact in `dtype`, so that another function would be bounded."""
+        """Raises: BackendRefusal: a constant of the graph is not exact in `dtype`, so that another function would be
+        bounded."""
         if (name := query.graph.inexact_in(self.dtype)) is not None:
             raise BackendRefusal(f"tensor {name!r}: a constant that computes it is no {self.dtype} number; use float64")
         return NativeBounder(query.to(self.dtype, torch.device(self.device)), self)
@@ -127,9 +128,9 @@ class NativeBounder(Bounder):
             found.append(linear.concretize(trace, _joined(linear.pull_back(trace, form, which), self._model_form, graph)))
         return torch.cat(found)
 
-
     def _difference(self, trace: Trace, circuits: int) -> Tensor:
-        """Lower bounds of the forms through the difference domain, after it has tightened the trace: the best of three mixes."""
+        """Lower bounds of the forms through the difference domain, after it has tightened the trace: the best of three
+        mixes."""
         trace = difference_trace(trace, self.options.memory)
         margins, graph = self.query.margins, self.query.graph
         best = self._interval(trace)

@@ -5,8 +5,9 @@ cancels in `d`. At an elementwise node, with `Y = f(y)` and `D = f(y + d) - f(y)
 
     (p - w q) Y  +  w q f(y + d)  +  (1 - w) q D          for any w in [0, 1], element by element,
 
-and each of the three is enclosed by lines of its own: those of `y`, of `c = y + d`, and lines in `d` alone. `w = 1` is the siamese
-relaxation, `w = 0` the pure difference one; either can be the looser (THEORY section 7), so callers intersect several choices.
+and each of the three is enclosed by lines of its own: those of `y`, of `c = y + d`, and lines in `d` alone. `w = 1` is the
+siamese relaxation, `w = 0` the pure difference one; either can be the looser (THEORY section 7), so callers intersect several
+choices.
 
 `D` lies between `s0 d` and `s1 d`, where `[s0, s1]` holds all difference quotients of `f` between the two arguments
 (`Elementwise.steepness`): for ReLU that is `min(d, 0) <= D <= max(d, 0)`, and the lines are chords over the interval of `d`.
@@ -39,8 +40,8 @@ Mix = Literal["siamese", "difference", "greedy"]
 class Pair:
     """Rows of forms `sum_t (p_t . y_t + q_t . d_t) + constant`, bounded from below.
 
-    `model` holds the `p`, `delta` the `q`, both `(circuits, rows, *shape)` a tensor; `d` is the difference that readers see, after
-    the gate, but for tensors in `ungated`, where it is that of the computed values.
+    `model` holds the `p`, `delta` the `q`, both `(circuits, rows, *shape)` a tensor; `d` is the difference that readers see,
+    after the gate, but for tensors in `ungated`, where it is that of the computed values.
     """
 
     model: Mapping[str, Tensor]
@@ -55,9 +56,9 @@ class Steering:
     """What a caller may choose or add in a backward pass, and what it may see of it.
 
     `weights`: the `w` of each elementwise node. `model`, `circuit`: multipliers of constraints, added to the coefficients of a
-    tensor's `y`, or of `y + d`; `constant` what goes with them. All `(circuits, rows or 1, *shape)`, `constant` `(circuits, 1)`.
-    `losses` is filled, for each elementwise node, with what its relaxation of `f(y)`, of `f(y + d)` and of the difference can cost
-    at most, each `(circuits, rows, *shape)`, and `chosen` with the weights used.
+    tensor's `y`, or of `y + d`; `constant` what goes with them. All `(circuits, rows or 1, *shape)`, `constant` `(circuits,
+    1)`. `losses` is filled, for each elementwise node, with what its relaxation of `f(y)`, of `f(y + d)` and of the difference
+    can cost at most, each `(circuits, rows, *shape)`, and `chosen` with the weights used.
     """
 
     weights: Mapping[str, Tensor] | None = None
@@ -133,7 +134,8 @@ def concretize(trace: Trace, pair: Pair) -> Tensor:
 def _gated(
     trace: Trace, name: str, p: Tensor | None, q: Tensor, which: Tensor | None, constant: Tensor, error: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """From the difference that readers see to that of the computed values: where it is ablated, the patch less the model's value."""
+    """From the difference that readers see to that of the computed values: where it is ablated, the patch less the model's
+    value."""
     assert trace.model is not None
     kept = select(trace.kept[name], which)
     patched(trace.patch[name], ~kept, q, constant, error)
@@ -144,9 +146,16 @@ def _gated(
 
 
 def _constrained(
-    trace: Trace, name: str, p: Tensor | None, q: Tensor | None, steering: Steering, which: Tensor | None, constant: Tensor,
-    error: Tensor, ungated: bool,
-) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    trace: Trace,
+    name: str,
+    p: Tensor | None,
+    q: Tensor | None,
+    steering: Steering,
+    which: Tensor | None,
+    constant: Tensor,
+    error: Tensor,
+    ungated: bool,
+) -> tuple[Tensor | None, Tensor | None]:
     """Add the multipliers of constraints on a tensor's computed values: behind its gate, where it has one."""
     if q is not None and name in trace.kept and not ungated:
         p, q = _gated(trace, name, p, q, which, constant, error)
@@ -199,9 +208,16 @@ def _side(a: Tensor, lines: Lines, constant: Tensor, which: Tensor | None) -> Te
 
 
 def _relax(
-    trace: Trace, node: Node, p: Tensor | None, q: Tensor | None, mix: Mix, which: Tensor | None, constant: Tensor, error: Tensor,
+    trace: Trace,
+    node: Node,
+    p: Tensor | None,
+    q: Tensor | None,
+    mix: Mix,
+    which: Tensor | None,
+    constant: Tensor,
+    error: Tensor,
     steering: Steering,
-) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+) -> tuple[Tensor | None, Tensor | None]:
     """One elementwise step; see the module's first paragraph."""
     model = trace.model
     assert model is not None
@@ -252,7 +268,8 @@ def _losses(
 
 
 def _weight(trace: Trace, node: Node, p: Tensor, q: Tensor, mix: Mix, which: Tensor | None) -> Tensor:
-    """1 where the siamese split loses less than the difference lines, else 0; loss is coefficient times greatest gap of the lines."""
+    """1 where the siamese split loses less than the difference lines, else 0; loss is coefficient times greatest gap of the
+    lines."""
     assert trace.model is not None
     source = node.inputs[0]
     gap_y = _gap(trace.model.lines(node), trace.model.read[source], which)

@@ -16,8 +16,8 @@ def difference_envelope(op: Elementwise, y: Box, c: Box, d: Box) -> tuple[Lines,
     """Enclose `f(c) - f(y)` between two lines in `d = c - y`; also where that is possible.
 
     The difference lies between `s0 d` and `s1 d` for the least and greatest difference quotients. The upper boundary
-    `max(s0 d, s1 d)` is convex and the lower one concave: chords over `d`'s interval, or one side where `d` has a sign. A quotient
-    that has no bound (a step) has no lines; there they are zero. Shapes: those of `d`.
+    `max(s0 d, s1 d)` is convex and the lower one concave: chords over `d`'s interval, or one side where `d` has a sign. A
+    quotient that has no bound (a step) has no lines; there they are zero. Shapes: those of `d`.
     Source: Paulsen et al. 2020 (ReluDiff), arXiv:2001.03662; for ReLU these are its chords.
     """
     l, u = d.lower, d.upper

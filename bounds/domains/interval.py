@@ -18,8 +18,8 @@ __all__ = ["difference_image", "gated", "gated_difference", "image", "least", "m
 def image(node: Node, inputs: Sequence[Box]) -> Box:
     """Enclose what `node` computes from values in `inputs`.
 
-    Shapes: each end `(batch or 1, *shape)`; batches broadcast. Guarantees: an enclosure in real arithmetic. Cost: two applications
-    of the operator. Source: Rump 1999 (centre-radius products).
+    Shapes: each end `(batch or 1, *shape)`; batches broadcast. Guarantees: an enclosure in real arithmetic. Cost: two
+    applications of the operator. Source: Rump 1999 (centre-radius products).
     """
     op = node.op
     if isinstance(op, Elementwise):

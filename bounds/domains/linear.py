@@ -1,12 +1,12 @@
 """Backward linear bounds: pull linear forms of a tensor back to the input, one operator at a time.
 
-Sign convention, stated once: a form is bounded from *below*. `form >= a.x + constant` on the whole region, for every patch value.
-An upper bound of `y` is the negative of a lower bound of `-y`.
+Sign convention, stated once: a form is bounded from *below*. `form >= a.x + constant` on the whole region, for every patch
+value. An upper bound of `y` is the negative of a lower bound of `-y`.
 
-Rounding. The coefficients `a` computed at each step are floats; whatever they are, treat them as exact and charge the step for the
-difference it makes: an adjoint of `n` products is off by at most `gamma(n) |L|^T |a|`, which moves the form by at most
-`gamma(n) |a| . (|L| |x|)`, where `|x|` is bounded by the intervals. So each step costs one more product of `|a|` with a vector that
-does not depend on the rows (`Trace.rounding`), and the sum of these charges is subtracted from the constant.
+Rounding. The coefficients `a` computed at each step are floats; whatever they are, treat them as exact and charge the step for
+the difference it makes: an adjoint of `n` products is off by at most `gamma(n) |L|^T |a|`, which moves the form by at most
+`gamma(n) |a| . (|L| |x|)`, where `|x|` is bounded by the intervals. So each step costs one more product of `|a|` with a vector
+that does not depend on the rows (`Trace.rounding`), and the sum of these charges is subtracted from the constant.
 
 Source: Zhang et al. 2018 (CROWN), arXiv:1811.00866; Xu et al. 2020, arXiv:2002.12920; the rounding argument is ours.
 """
@@ -32,8 +32,8 @@ __all__ = ["Form", "concretize", "dot", "patched", "pull_back", "select", "start
 class Form:
     """Rows of linear forms over named tensors: `sum_t a_t . t + constant`, less the rounding charged so far.
 
-    Shapes: each of `pending` `(circuits, rows, *shape)`; `constant`, `error` `(circuits, rows)`. Tensors are meant as their readers
-    see them, after their gate; those in `ungated` as computed, before it.
+    Shapes: each of `pending` `(circuits, rows, *shape)`; `constant`, `error` `(circuits, rows)`. Tensors are meant as their
+    readers see them, after their gate; those in `ungated` as computed, before it.
     """
 
     pending: Mapping[str, Tensor]
@@ -60,8 +60,8 @@ def start(name: str, coefficients: Tensor) -> Form:
 def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Callable[[Node], bool] | None = None) -> Form:
     """Rewrite a form over earlier tensors until only the input, and tensors of nodes at which `stop` says so, are left.
 
-    `which` names the circuits of the trace that the form's leading axis stands for (default: all, in order). Guarantees: the result
-    is a lower bound of the form. Cost: one adjoint of each operator upstream, for `circuits * rows` rows.
+    `which` names the circuits of the trace that the form's leading axis stands for (default: all, in order). Guarantees: the
+    result is a lower bound of the form. Cost: one adjoint of each operator upstream, for `circuits * rows` rows.
     """
     graph = trace.graph
     pending = dict(form.pending)
@@ -123,7 +123,8 @@ def select(x: Tensor, which: Tensor | None) -> Tensor:
 
 
 def patched(patch: Box, cut: Tensor, a: Tensor, constant: Tensor, error: Tensor) -> None:
-    """Ablated elements of a gated tensor take the worst of their patch values here and now. Kept ones are left to the caller."""
+    """Ablated elements of a gated tensor take the worst of their patch values here and now. Kept ones are left to the
+    caller."""
     center, radius = patch.center.flatten(), patch.radius.flatten()
     cut, flat = cut.flatten(1), a.flatten(2)
     if bool((center != 0).any()):
@@ -143,7 +144,8 @@ def _relax(
     al, bl, au, bu = (select(x, which) for x in (lines.al, lines.bl, lines.au, lines.bu))
     if kept is not None:
         al, bl, au, bu = al * kept, bl * kept, au * kept, bu * kept
-    # With the negative part n, the form is a*al + n*(au - al), its constant a.bl + n.(bu - bl), and |a| = a - 2 n: one pass each.
+    # With the negative part n, the form is a*al + n*(au - al), its constant a.bl + n.(bu - bl), and |a| = a - 2 n: one pass
+    # each.
     negative = a.clamp_max(0)
     flat, below = a.flatten(2), negative.flatten(2)
     if bool((bl != 0).any()):

@@ -30,8 +30,8 @@ def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) 
 def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine: bool = True) -> Trace:
     """Bounds of every tensor of each circuit. Tensors that no gate lies upstream of are the model's, and shared.
 
-    Three enclosures are intersected: the circuit's own intervals; the model's plus the interval of the difference between the two;
-    and, with `refine`, backward linear bounds. Shapes: `masks` `(circuits, gates.size)` bool, True for kept.
+    Three enclosures are intersected: the circuit's own intervals; the model's plus the interval of the difference between the
+    two; and, with `refine`, backward linear bounds. Shapes: `masks` `(circuits, gates.size)` bool, True for kept.
     """
     trace = Trace(model.graph, model.region, model, gates, gates.expand(masks))
     trace.value[model.graph.input] = trace.read[model.graph.input] = model.read[model.graph.input]
@@ -53,7 +53,9 @@ def _enter(trace: Trace, node: Node, refine: bool, memory: int) -> None:
     if trace.model is not None:
         model = trace.model
         deltas = [trace.delta[x] if x in trace.delta else zero_box(model.read[x]) for x in node.inputs]
-        delta = interval.difference_image(node, deltas, [model.read[x] for x in node.inputs], [trace.read[x] for x in node.inputs])
+        delta = interval.difference_image(
+            node, deltas, [model.read[x] for x in node.inputs], [trace.read[x] for x in node.inputs]
+        )
         box = box.intersect(interval.plus(model.value[name], delta))
     if refine:
         box = _refined(trace, node, box, memory)
@@ -108,7 +110,8 @@ def open_elements(trace: Trace, node: Node, box: Box) -> Tensor | None:
 
 
 def _tighten(trace: Trace, node: Node, box: Box, needed: Tensor, sign: Tensor, memory: int) -> Box:
-    """Intersect the box, at the needed elements, with a backward linear bound: from below where `sign` is 1, from above at -1."""
+    """Intersect the box, at the needed elements, with a backward linear bound: from below where `sign` is 1, from above at
+    -1."""
     lower, upper = (x.flatten(1).expand(len(needed), -1).clone() for x in (box.lower, box.upper))
     sign = sign.expand(len(needed), -1)
     shared, position = _shared_rows(trace, node, needed)

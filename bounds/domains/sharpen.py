@@ -21,8 +21,8 @@ def difference_trace(base: Trace, memory: int) -> Trace:
     """Tighten a circuit trace by the difference domain: never looser than `base`, at any tensor.
 
     At every tensor that a relaxation depends on and that is not settled in both halves, the difference `d` is bounded from both
-    sides by backward passes over `(y, d)`, and where the circuit's own value is still open, `y + d` too. Cost: about four rows of
-    two streams for each such element.
+    sides by backward passes over `(y, d)`, and where the circuit's own value is still open, `y + d` too. Cost: about four rows
+    of two streams for each such element.
     """
     assert base.model is not None
     model = base.model

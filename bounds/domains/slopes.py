@@ -1,10 +1,10 @@
 """Optimised relaxations: gradient ascent of a bound on its free slopes, mixing weights and constraint multipliers.
 
-Whatever values these take inside their ranges, the bound holds; so they are found by approximate gradients without rounding, and
-the bound is then computed once more with rounding charged.
+Whatever values these take inside their ranges, the bound holds; so they are found by approximate gradients without rounding,
+and the bound is then computed once more with rounding charged.
 
-Source: Xu et al. 2021 (alpha-CROWN), arXiv:2011.13824; Wang et al. 2021 (beta-CROWN), arXiv:2103.06624; the mixing weight between
-siamese and difference relaxations is ours.
+Source: Xu et al. 2021 (alpha-CROWN), arXiv:2011.13824; Wang et al. 2021 (beta-CROWN), arXiv:2103.06624; the mixing weight
+between siamese and difference relaxations is ours.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Tuned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """`margin` `(batch,)`: proven lower bounds. `worst` `(batch, *input_shape)`: coefficients of the least row over the input, whose
-    minimiser is where a violation may be. `losses`: see `Steering`. `tuned`: what reached them."""
+    """`margin` `(batch,)`: proven lower bounds. `worst` `(batch, *input_shape)`: coefficients of the least row over the input,
+    whose minimiser is where a violation may be. `losses`: see `Steering`. `tuned`: what reached them."""
 
     margin: Tensor
     worst: Tensor
@@ -60,9 +60,16 @@ class Result:
 
 
 def tune(
-    trace: Trace, limits: Limits, p: Tensor, q: Tensor, combine: Callable[[Tensor], Tensor], steps: int, warm: Tuned | None = None,
-    rate: float = 0.2, expired: Callable[[], bool] = lambda: False,
-) -> Result:  # fmt: skip
+    trace: Trace,
+    limits: Limits,
+    p: Tensor,
+    q: Tensor,
+    combine: Callable[[Tensor], Tensor],
+    steps: int,
+    warm: Tuned | None = None,
+    rate: float = 0.2,
+    expired: Callable[[], bool] = lambda: False,
+) -> Result:
     """Bound `combine` of the forms `p . f_G + q . (f_C - f_G)` of the output from below, for each subproblem of the trace.
 
     Shapes: `p`, `q` `(batch, rows, *output_shape)`; `combine` `(batch, rows)` to `(batch,)`, monotone and differentiable.
@@ -105,7 +112,12 @@ def _least(trace: Trace, pair: Pair) -> Tensor:
 
 
 def _proven(
-    trace: Trace, start: Pair, combine: Callable[[Tensor], Tensor], limits: Limits, tuned: Tuned | None, chosen: dict[str, Tensor] | None
+    trace: Trace,
+    start: Pair,
+    combine: Callable[[Tensor], Tensor],
+    limits: Limits,
+    tuned: Tuned | None,
+    chosen: dict[str, Tensor] | None,
 ) -> Result:
     losses: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     with torch.no_grad():
@@ -184,12 +196,15 @@ def _tilted(trace: Trace, stream: str, of: Trace, slopes: Mapping[str, Tensor]) 
     for name, slope in slopes.items():
         old = of.lines(trace.graph.node[name])
         free = ranges[name][0] < ranges[name][1]
-        lines[name] = Lines(torch.where(free, slope, old.al), torch.where(free, torch.zeros_like(old.bl), old.bl), old.au, old.bu)
+        lines[name] = Lines(
+            torch.where(free, slope, old.al), torch.where(free, torch.zeros_like(old.bl), old.bl), old.au, old.bu
+        )
     return lines
 
 
 def _steering(tuned: Tuned, limits: Limits, charged: bool = True) -> Steering:
-    """Multipliers as coefficients: a constraint `y <= hi` with multiplier `m >= 0` adds `m (y - hi)`, which is never positive."""
+    """Multipliers as coefficients: a constraint `y <= hi` with multiplier `m >= 0` adds `m (y - hi)`, which is never
+    positive."""
     added: dict[str, dict[str, Tensor]] = {"model": {}, "circuit": {}}
     constant: Tensor | None = None
     for stream, boxes in (("model", limits.model), ("circuit", limits.circuit)):

@@ -18,7 +18,8 @@ __all__ = ["Limits", "split_trace"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """Constraints of a batch of subproblems: for named tensors, the box that their computed values keep to (infinite where free).
+    """Constraints of a batch of subproblems: for named tensors, the box that their computed values keep to (infinite where
+    free).
 
     `model` constrains the model's run, `circuit` the circuit's. Shapes: ends `(batch, *shape)`.
     """
@@ -31,7 +32,8 @@ def split_trace(base: Trace, limits: Limits, batch: int) -> tuple[Trace, Tensor]
     """The circuit's and the model's boxes under constraints, propagated forward and cut with what `base` knows.
 
     `base` is the trace of one circuit. Returns the trace (batch of subproblems, its `model` too) and which subproblems are
-    empty: some tensor's box has no point, so nothing satisfies the constraints and any claim holds there. Shape: `(batch,)` bool.
+    empty: some tensor's box has no point, so nothing satisfies the constraints and any claim holds there. Shape: `(batch,)`
+    bool.
     """
     assert base.model is not None
     graph, empty = base.graph, torch.zeros(batch, dtype=torch.bool, device=base.graph.device)
@@ -54,7 +56,16 @@ def split_trace(base: Trace, limits: Limits, batch: int) -> tuple[Trace, Tensor]
             box = _nonempty(box, empty)
         model.value[node.name] = model.read[node.name] = box
     trace = replace(
-        base, model=model, kept=base.kept, value={}, read={}, delta={}, _lines={}, _difference={}, _delta_rounding={}, _rounding={}
+        base,
+        model=model,
+        kept=base.kept,
+        value={},
+        read={},
+        delta={},
+        _lines={},
+        _difference={},
+        _delta_rounding={},
+        _rounding={},
     )
     trace.value[graph.input] = trace.read[graph.input] = model.read[graph.input]
     for node in graph.nodes:

@@ -24,9 +24,9 @@ class Trace:
     """Enclosures of every tensor, filled in graph order.
 
     `value` holds what a node computes, `read` what its readers see (after its gate), each with a batch axis of the number of
-    circuits, or 1 where all share it. `kept` says for each gated tensor which elements a circuit keeps; `delta` encloses, for each
-    tensor downstream of a gate, what the circuit's readers see less what the model's see. The model's own trace (batch 1) has
-    neither gates nor a `model`.
+    circuits, or 1 where all share it. `kept` says for each gated tensor which elements a circuit keeps; `delta` encloses, for
+    each tensor downstream of a gate, what the circuit's readers see less what the model's see. The model's own trace (batch 1)
+    has neither gates nor a `model`.
     """
 
     graph: Graph

@@ -13,6 +13,25 @@ from bounds.ops.smooth import Sigmoid, Tanh
 from bounds.ops.take import Take
 
 __all__ = [
-    "Affine", "Clip", "Concat", "Conv", "Dense", "Elementwise", "LeakyRelu", "Lines", "Maximum", "Op", "Reduce", "Relu", "Reshape",
-    "Scale", "Shape", "Sigmoid", "Sign", "Sum", "Take", "Tanh", "Transpose",
+    "Affine",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Dense",
+    "Elementwise",
+    "LeakyRelu",
+    "Lines",
+    "Maximum",
+    "Op",
+    "Reduce",
+    "Relu",
+    "Reshape",
+    "Scale",
+    "Shape",
+    "Sigmoid",
+    "Sign",
+    "Sum",
+    "Take",
+    "Tanh",
+    "Transpose",
 ]

@@ -1,7 +1,7 @@
 """What an operator states about itself. Domains consume these facts and never look at an operator's name.
 
-There are two kinds. An `Affine` op is `y = sum_i L_i x_i + b`; an `Elementwise` op applies one real function to each coordinate.
-Everything else (pooling by maximum, clipping to a window, ...) is lowered to these two by `bounds.build`.
+There are two kinds. An `Affine` op is `y = sum_i L_i x_i + b`; an `Elementwise` op applies one real function to each
+coordinate. Everything else (pooling by maximum, clipping to a window, ...) is lowered to these two by `bounds.build`.
 
 Batching: a tensor of shape `s` in the graph is held as `(batch, *s)`. The shape `s` is the one the model's file states at batch
 size one, leading 1 included; the batch in front of it is ours.
@@ -81,7 +81,8 @@ class Affine(Op):
         return None
 
     def image(self, *inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | None:
-        """An interval of the result that its inputs' intervals give beside the linear one, or None. Exact, or rounded outward."""
+        """An interval of the result that its inputs' intervals give beside the linear one, or None. Exact, or rounded
+        outward."""
         return None
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -111,9 +112,10 @@ class Elementwise(Op):
 
     @abstractmethod
     def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        """Least and greatest difference quotient `(f(s) - f(t)) / (s - t)` on each interval, rounded outward; may be infinite."""
+        """Least and greatest difference quotient `(f(s) - f(t)) / (s - t)` on each interval, rounded outward; may be
+        infinite."""
 
     def free_slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Range of slopes `s` for which the line `s t` lies below the function on each interval; equal ends where the envelope's own
-        lower line stays. None: no choice anywhere."""
+        """Range of slopes `s` for which the line `s t` lies below the function on each interval; equal ends where the
+        envelope's own lower line stays. None: no choice anywhere."""
         return None

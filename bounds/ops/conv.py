@@ -71,8 +71,8 @@ class Conv(Affine):
     def _phases(self) -> Phases | None:
         """The adjoint as a plain convolution, where that is faster than PyTorch's transposed one.
 
-        Measured on a CPU: in float32, which has a direct kernel, always (up to 4 times); in float64 at stride 1 without more output
-        than input channels (1 to 10 times; with more, up to 20 times slower).
+        Measured on a CPU: in float32, which has a direct kernel, always (up to 4 times); in float64 at stride 1 without more
+        output than input channels (1 to 10 times; with more, up to 20 times slower).
         """
         if len(self.space) != 2 or self.groups != 1 or set(self.dilation) != {1} or self.weight.is_cuda:
             return None

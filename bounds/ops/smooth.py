@@ -48,9 +48,9 @@ class _SShaped(Elementwise):
     def envelope(self, lower: Tensor, upper: Tensor) -> Lines:
         """Tangent on the concave side, chord on the convex one; tangents through the far end where both occur.
 
-        The upper line is a tangent at a point `d` of the concave part with `tangent(lower) >= f(lower)`; such a line lies above `f`
-        on the whole interval. `d` is found by bisection, from the safe side. Where no such point is left of `upper`, it is the
-        chord. The lower line is the mirror image (`f(t) + f(-t)` is constant).
+        The upper line is a tangent at a point `d` of the concave part with `tangent(lower) >= f(lower)`; such a line lies
+        above `f` on the whole interval. `d` is found by bisection, from the safe side. Where no such point is left of `upper`,
+        it is the chord. The lower line is the mirror image (`f(t) + f(-t)` is constant).
         """
         au, bu = self._above(lower, upper)
         al, bl = self._above(-upper, -lower)

@@ -13,7 +13,7 @@ from bounds.ops.base import Shape
 from specs.errors import InputError
 from specs.models.runtime import Array
 
-__all__ = ["File", "OLDEST", "parse"]
+__all__ = ["OLDEST", "File", "parse"]
 
 OLDEST = 7
 """Before opset 7 Add and its like broadcast by attributes of their own."""

@@ -188,8 +188,9 @@ def graphs(
     """A network of up to `max_blocks` blocks, each mostly followed by an activation, and mostly a dense layer at the end.
 
     `of`: the activations (default: any). `blocks`: names of those wanted: dense, conv, max_pool, average_pool, scale, residual,
-    concat, slice, split, pad, reduce, reshape, dense_left, transpose (default: all that fit). `max_size` bounds the elements of a
-    tensor that a block may start from. Has at least two sites, the output among them. Shrinks towards one dense layer and a ReLU.
+    concat, slice, split, pad, reduce, reshape, dense_left, transpose (default: all that fit). `max_size` bounds the elements
+    of a tensor that a block may start from. Has at least two sites, the output among them. Shrinks towards one dense layer and
+    a ReLU.
     """
     layout = draw(st.sampled_from(layouts))
     space = [draw(st.integers(2, 5 if layout == "line" else 4)) for _ in range(LAYOUTS.index(layout))]
@@ -206,9 +207,10 @@ def graphs(
         x = known[draw(st.sampled_from(names))](work, x)
         if draw(st.integers(0, 3)) < 3:
             x = work.activate(x)
-    few = len(work.counts) > 1 and math.prod(builder.shape(x)) <= max_outputs
-    if few and draw(st.integers(0, 3)) == 3:
-        return builder.build(x)
+    if x != "x" and math.prod(builder.shape(x)) <= max_outputs and draw(st.integers(0, 3)) == 3:
+        whole = builder.build(x)
+        if sum(node.site for node in whole.nodes) > 1:
+            return whole
     if len(builder.shape(x)) > 2 or x == "x":
         x = builder.reshape(x, (1, math.prod(builder.shape(x))), name=work.name("flat"))
     weight, bias = draw(layers((draw(st.integers(1, max_outputs)), builder.shape(x)[-1])))

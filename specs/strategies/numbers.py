@@ -17,7 +17,8 @@ __all__ = ["STYLES", "Style", "layers", "tensors"]
 Style: TypeAlias = Literal["halves", "sparse", "gaussian", "cancelling"]
 
 STYLES: tuple[Style, ...] = ("halves", "sparse", "gaussian", "cancelling")
-"""Small multiples of 1/2; the same, mostly zero; float32 numbers of a normal distribution; neighbours that cancel at size 1000."""
+"""Small multiples of 1/2; the same, mostly zero; float32 numbers of a normal distribution; neighbours that cancel at size
+1000."""
 
 
 @st.composite

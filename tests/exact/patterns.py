@@ -1,8 +1,9 @@
 """The true least margin of a small piecewise-linear query, by going through every activation pattern.
 
-Slow, plain, and independent of every relaxation: it shares with `bounds` only the operators' forward pass. Over the inputs and patch
-values `z` (a polytope), every tensor of both halves is an affine function of `z` as long as no unit changes sides; each unit that can
-be on either side splits the polytope in two. On every piece the margin is a minimum of linear programs, which HiGHS solves.
+Slow, plain, and independent of every relaxation: it shares with `bounds` only the operators' forward pass. Over the inputs and
+patch values `z` (a polytope), every tensor of both halves is an affine function of `z` as long as no unit changes sides; each
+unit that can be on either side splits the polytope in two. On every piece the margin is a minimum of linear programs, which
+HiGHS solves.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class _Set:
         return _Set(self.lower, self.upper, np.vstack([self.a, form[None, 1:]]), np.append(self.b, -form[0]), self.e, self.f)
 
     def least(self, form: Array, extra: tuple[Array, Array, int] | None = None) -> float | None:
-        """The least value of an affine function; None where the set is empty. `extra`: rows over `z` and more, free, variables."""
+        """The least value of an affine function; None where the set is empty. `extra`: rows over `z` and more, free,
+        variables."""
         free = 0 if extra is None else extra[2]
         a, e = (np.hstack([m, np.zeros((len(m), free))]) for m in (self.a, self.e))
         b = self.b
@@ -78,9 +80,9 @@ class _Set:
 def exact_margin(query: Query, mask: Tensor, pieces: int = 512) -> float:
     """The least margin over the region and all patch values, to about 1e-8 of the size of the network's values.
 
-    Shapes: `mask` `(gates.size,)` bool. Takes affine operators, ReLU, LeakyReLU and Clip; boxes and hulls; margins in clauses or
-    in the L1 norm. Cost: two linear programs a unit that may split, on every piece. Raises: TooLarge: over `pieces` patterns;
-    NotImplementedError: anything else.
+    Shapes: `mask` `(gates.size,)` bool. Takes affine operators, ReLU, LeakyReLU and Clip; boxes and hulls; margins in clauses
+    or in the L1 norm. Cost: two linear programs a unit that may split, on every piece. Raises: TooLarge: over `pieces`
+    patterns; NotImplementedError: anything else.
     """
     start, x, patches = _inputs(query)
     kept = {name: row[0] for name, row in query.gates.expand(mask.unsqueeze(0)).items()}

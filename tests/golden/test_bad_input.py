@@ -61,9 +61,13 @@ SPOILT: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "unknown key": (put("circuit", "scop", value={}), ("circuit.json", "scop", "scope")),
     "unknown key in spec": (put("spec", "input", "epsilom", value=1), ("spec.yaml", "epsilom", "epsilon")),
     "unknown site": (
-        lambda c, _s, _f: (c["scope"].update(relu_9="neuron"), c["kept"].update(relu_9="all")), ("circuit.json", "relu_9", "relu_")
+        lambda c, _s, _f: (c["scope"].update(relu_9="neuron"), c["kept"].update(relu_9="all")),
+        ("circuit.json", "relu_9", "relu_"),
     ),
-    "index out of range": (put("circuit", "kept", "relu_1", value=[0, 1, 2, 612]), ("$.kept.relu_1[3]", "612", "has 8", "0..7")),
+    "index out of range": (
+        put("circuit", "kept", "relu_1", value=[0, 1, 2, 612]),
+        ("$.kept.relu_1[3]", "612", "has 8", "0..7"),
+    ),
     "duplicate index": (put("circuit", "kept", "relu_1", value=[0, 1, 1]), ("$.kept.relu_1[2]",)),
     "site without kept": (lambda c, _s, _f: c["kept"].pop("relu_2"), ("circuit.json", "relu_2")),
     "no such granularity": (put("circuit", "scope", "relu_1", value="channel"), ("circuit.json", "channel")),
@@ -79,16 +83,18 @@ SPOILT: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "a pickle": (a_pickle, ("model.pt",)),
     "code without leave": (put("circuit", "model", "path", value="some.package:build"), ("--allow-code",)),
     "mean of a wrong shape": (
-        put("spec", "patching", value={"kind": "mean", "mean": {"relu_1": [1.0, 2.0], "relu_2": 0.0}}), ("spec.yaml", "relu_1")
+        put("spec", "patching", value={"kind": "mean", "mean": {"relu_1": [1.0, 2.0], "relu_2": 0.0}}),
+        ("spec.yaml", "relu_1"),
     ),
     "mean without a site": (put("spec", "patching", value={"kind": "mean", "mean": {"relu_1": 0.0}}), ("spec.yaml", "relu_2")),
     "no such output": (
-        put("spec", "agreement", value={"metric": "output", "outputs": [7], "tolerance": 1}), ("spec.yaml", "$.agreement.outputs[0]", "7")
+        put("spec", "agreement", value={"metric": "output", "outputs": [7], "tolerance": 1}),
+        ("spec.yaml", "$.agreement.outputs[0]", "7"),
     ),
     "negative tolerance": (put("spec", "agreement", "tolerance", value=-1), ("spec.yaml", "$.agreement.tolerance")),
     "unknown metric": (put("spec", "agreement", "metric", value="logit"), ("spec.yaml", "logit", "logits")),
     "no time": (put("spec", "budget", value={"time_s": 0}), ("spec.yaml", "time_s")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SPOILT)

@@ -62,7 +62,9 @@ def test_same_seed_same_answer(run: Run, tmp_path: Path, case: tuple[dict[str, A
     assert first == second
 
 
-def test_several_centers_are_claims_and_their_conjunction(run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_several_centers_are_claims_and_their_conjunction(
+    run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
     circuit, spec = case
     np.savez(tmp_path / "inputs.npz", x=np.random.default_rng(1).uniform(size=(9, 6)))
     spec["input"]["center"] = {"file": "inputs.npz", "array": "x", "index": [0, 4, 8]}
@@ -119,7 +121,10 @@ def test_help_is_quick_and_imports_no_torch(command: list[str], run: Run) -> Non
     run("--help")
     if time.monotonic() - began > 1:  # a shared machine: then count what is imported instead
         module = subprocess.run(
-            [Path(command[0]).with_name("python"), "-X", "importtime", "-c", "import verify.cli"], capture_output=True, text=True, check=True
+            [Path(command[0]).with_name("python"), "-X", "importtime", "-c", "import verify.cli"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert not re.search(r"\| +(torch|onnx|onnxruntime|pydantic)$", module.stderr, re.MULTILINE)
 

@@ -81,8 +81,8 @@ def check_sound(backend: Backend, query: Query, masks: Tensor, seed: int, count:
 
 
 def check_batch(backend: Backend, query: Query, masks: Tensor) -> None:
-    """A batch of circuits gets what each gets by itself, to rounding: 1e-9, in float32 1e-3. The difference domain chooses its lines
-    greedily, and rounding may tip a choice between equals; there it must be near."""
+    """A batch of circuits gets what each gets by itself, to rounding: 1e-9, in float32 1e-3. The difference domain chooses its
+    lines greedily, and rounding may tip a choice between equals; there it must be near."""
     together = _bound(backend, query, masks)
     if together is None:
         return

@@ -44,7 +44,8 @@ def _fraction(x: mpmath.mpf) -> Fraction:
 
 
 def points(lower: Tensor, upper: Tensor, seed: int, inner: int = 9) -> list[list[float]]:
-    """For each interval its ends, a grid, random points, and 0, kinks and steps that lie inside. All are numbers of the dtype."""
+    """For each interval its ends, a grid, random points, and 0, kinks and steps that lie inside. All are numbers of the
+    dtype."""
     t = torch.cat([torch.linspace(0, 1, inner), torch.rand(4, generator=torch.Generator().manual_seed(seed))]).to(lower.dtype)
     between = (lower + t.reshape(-1, *[1] * lower.dim()) * (upper - lower)).clamp(lower, upper)
     rows = torch.cat([between, lower.unsqueeze(0), upper.unsqueeze(0)]).flatten(1).T.tolist()

@@ -73,8 +73,8 @@ def _elementwise_error(op: Elementwise, x: Tensor, error: Tensor, y: Tensor) -> 
 
 
 def sample(query: Query, count: int, seed: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Inputs of the region, how far each may lie outside it by rounding, and patch values for each gate: random ones, corners, and
-    inputs where random linear forms are least."""
+    """Inputs of the region, how far each may lie outside it by rounding, and patch values for each gate: random ones, corners,
+    and inputs where random linear forms are least."""
     generator = torch.Generator().manual_seed(seed)
     region = query.region
     x = region.sample(count, generator)

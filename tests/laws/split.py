@@ -19,8 +19,8 @@ _EPS = torch.finfo(torch.float64).eps
 
 
 def check_split(query: Query, mask: Tensor, seed: int, count: int = 6, steps: int = 3) -> None:
-    """Every sampled point gets a subproblem of its own: signs of some of its units, of either stream, and half of the input box.
-    The point must not be cut off, by the boxes or by the bound."""
+    """Every sampled point gets a subproblem of its own: signs of some of its units, of either stream, and half of the input
+    box. The point must not be cut off, by the boxes or by the bound."""
     base = traces(query, mask.unsqueeze(0))["difference"]
     model, circuit = run(query, mask.unsqueeze(0), count, seed)[0]
     generator = torch.Generator().manual_seed(seed)

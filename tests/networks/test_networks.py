@@ -73,14 +73,19 @@ def test_verdicts(name: str, granularity: str, patching: str, bench: Path, tmp_p
     if not sites:
         pytest.skip(f"{name} has no channels")
     data = tmp_path / "inputs.npz"
-    np.savez(data, inputs=inputs_for(bench, name, model)[:, 0] if model.graph.input_shape[0] == 1 else inputs_for(bench, name, model))
+    np.savez(
+        data, inputs=inputs_for(bench, name, model)[:, 0] if model.graph.input_shape[0] == 1 else inputs_for(bench, name, model)
+    )
     rng = np.random.default_rng(1)
     for share in (0.03, 0.2):
-        kept = {
-            site: np.flatnonzero(rng.random(s.granularities[granularity]) > share).tolist() for site, s in sites.items()
-        }
+        kept = {site: np.flatnonzero(rng.random(s.granularities[granularity]) > share).tolist() for site, s in sites.items()}
         circuit = Circuit.model_validate(
-            {"format": "certify.circuit/1", "model": {"path": str(path)}, "scope": dict.fromkeys(sites, granularity), "kept": kept}
+            {
+                "format": "certify.circuit/1",
+                "model": {"path": str(path)},
+                "scope": dict.fromkeys(sites, granularity),
+                "kept": kept,
+            }
         )
         probe = encode(circuit, spec_for(name, patching, data, 1.0), model)
         worst = worst_seen(probe.claims[0], probe.mask)

@@ -70,7 +70,9 @@ def _reached(error: BaseException, options: Options) -> Report:
     if isinstance(error, Interrupted):
         return error.report
     said = {"verdict": "unknown", "meaning": Unknown.meaning, "reason": REASON, "interrupted": True, "spec": options.spec}
-    return Report.model_validate({**said, "backend": options.backend, "device": options.device, "seed": options.seed, "time_s": 0.0})
+    return Report.model_validate(
+        {**said, "backend": options.backend, "device": options.device, "seed": options.seed, "time_s": 0.0}
+    )
 
 
 def _report(options: Options) -> Report:
@@ -127,11 +129,15 @@ def check_writable(path: str, where: str, inputs: tuple[str, ...] = ()) -> None:
         raise InputError("certify", where, f"{os.path.dirname(path)} {found}", "an existing directory", "create it first")
     if os.path.exists(target):
         if not os.path.isfile(target):
-            raise InputError("certify", where, f"{path} is no regular file", "a file to write", "use --json for standard output")
+            raise InputError(
+                "certify", where, f"{path} is no regular file", "a file to write", "use --json for standard output"
+            )
         if any(os.path.exists(given) and os.path.samefile(given, target) for given in inputs):
             raise InputError("certify", where, f"{path} is read by this run", "another file", "")
         if not _replaceable(target):
-            raise InputError("certify", where, f"{path} exists and is no report", "a new file, or an earlier report", "choose another name")
+            raise InputError(
+                "certify", where, f"{path} exists and is no report", "a new file, or an earlier report", "choose another name"
+            )
         if not os.access(target, os.W_OK):
             raise InputError("certify", where, f"{path} is not writable", "a file to write", "change its permissions")
     probe = os.path.join(folder, f".{os.path.basename(target)}.{secrets.token_hex(4)}.part")
@@ -170,7 +176,8 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stoppable() -> Generator[Stop, None, None]:
-    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, also where the shell that started us in the background ignores them."""
+    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, also where the shell that started us in the background ignores
+    them."""
     asked = Stop()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

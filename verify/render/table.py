@@ -41,7 +41,9 @@ def show_model(model: Model) -> None:
     console, graph = _console(), model.graph
     shape, output = list(graph.input_shape), list(graph.shape(graph.output))
     console.print(Text(f"{model.source}  sha256 {model.sha256}"), soft_wrap=True)
-    console.print(Text(f"input {graph.input} {shape}, {str(model.dtype).removeprefix('torch.')}; output {graph.output} {output}"))
+    console.print(
+        Text(f"input {graph.input} {shape}, {str(model.dtype).removeprefix('torch.')}; output {graph.output} {output}")
+    )
     if model.dropped_softmax:
         console.print(Text("the trailing softmax is left out: outputs are its inputs, the logits"))
     table = _table("site", "operator", "shape", "components", "after activation")
@@ -73,11 +75,20 @@ def show_report(report: Report) -> None:
     if report.interrupted:
         console.print(Text("The run was interrupted; claims that were not reached are unknown."))
     if report.circuit is not None:
-        console.print(Text(f"circuit {report.circuit.file}: {report.circuit.size} of {report.circuit.scope_size} components kept"))
+        console.print(
+            Text(f"circuit {report.circuit.file}: {report.circuit.size} of {report.circuit.scope_size} components kept")
+        )
     console.print(Text(f"spec {report.spec}; model {report.model}, sha256 {report.model_sha256}"), soft_wrap=True)
     claims = _table("claim", "verdict", "margin", "largest deviation", "decided by", "time_s", "reason", right=_NUMBERS)
     for claim in report.claims:
-        cells = (claim.label, claim.verdict, _short(claim.margin), _short(claim.deviation), claim.decided_by, f"{claim.time_s:.2f}")
+        cells = (
+            claim.label,
+            claim.verdict,
+            _short(claim.margin),
+            _short(claim.deviation),
+            claim.decided_by,
+            f"{claim.time_s:.2f}",
+        )
         claims.add_row(*_said(*cells, claim.reason))
     rungs = _table("rung", "asked", "decided", "time_s", right=_NUMBERS)
     for rung in report.rungs:
@@ -90,14 +101,19 @@ def show_report(report: Report) -> None:
         console.print(_witness(report.witness))
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items() if version is not None)
     console.print()
-    console.print(Text(f"backend {report.backend} on {report.device}, seed {report.seed}, {report.time_s:.2f} s; {versions}"), soft_wrap=True)
+    console.print(
+        Text(f"backend {report.backend} on {report.device}, seed {report.seed}, {report.time_s:.2f} s; {versions}"),
+        soft_wrap=True,
+    )
 
 
 _NUMBERS = frozenset({"margin", "largest deviation", "time_s", "asked", "decided"})
 
 
 def _witness(witness: WitnessReport) -> Table:
-    table = _table(f"witness of {witness.claim}", "model", "circuit", "difference", right=frozenset({"model", "circuit", "difference"}))
+    table = _table(
+        f"witness of {witness.claim}", "model", "circuit", "difference", right=frozenset({"model", "circuit", "difference"})
+    )
     pairs = list(zip(_flat(witness.model_output), _flat(witness.circuit_output), strict=False))
     for i, (model, circuit) in enumerate(pairs[:_ROWS]):
         difference = None if model is None or circuit is None else circuit - model

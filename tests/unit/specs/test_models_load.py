@@ -68,19 +68,19 @@ def test_bad_paths(net: Path, path: str, message: str) -> None:
 
 
 def test_other_hash_and_other_shape(net: Path) -> None:
-    with pytest.raises(InputError, match="abababababab... is stated"):
+    with pytest.raises(InputError, match=r"abababababab... is stated"):
         _load("net.onnx", net.parent, sha256="ab" * 32)
-    with pytest.raises(InputError, match="the model states"):
+    with pytest.raises(InputError, match=r"the model states"):
         _load("net.onnx", net.parent, input_shape=(1, 5))
 
 
 def test_sites_that_are_not_there(net: Path) -> None:
     model = _load("net.onnx", net.parent)
-    with pytest.raises(InputError, match="c.json [$].scope: the model has no site 'relu_2'; use 'relu_1'"):
+    with pytest.raises(InputError, match=r"c.json [$].scope: the model has no site 'relu_2'; use 'relu_1'"):
         model.group("relu_2", "neuron", shown="c.json", where="$.scope")
-    with pytest.raises(InputError, match="has no granularity 'channel'; use 'neuron'"):
+    with pytest.raises(InputError, match=r"has no granularity 'channel'; use 'neuron'"):
         model.group("relu_1", "channel")
-    with pytest.raises(InputError, match="no site 'y'"):
+    with pytest.raises(InputError, match=r"no site 'y'"):
         model.group("y", "neuron")
     group, count = model.group("h", "neuron")
     assert count == 6 and group.tolist() == [[0, 1, 2, 3, 4, 5]]
@@ -108,5 +108,5 @@ class _Deaf(Runtime):
 
 def test_wrong_intervention_is_found(net: Path) -> None:
     model = _load("net.onnx", net.parent)
-    with pytest.raises(InputError, match="with patches at h, relu_1"):
+    with pytest.raises(InputError, match=r"with patches at h, relu_1"):
         replace(model, runtime=_Deaf(model.runtime)).check()
