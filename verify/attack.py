@@ -117,8 +117,7 @@ def _gradients(goals: Tensor, free: list[Tensor]) -> list[Tensor]:
     """Of the sum of goals, zero where there is none or it is not a number."""
     if not goals.requires_grad:
         return [torch.zeros_like(z) for z in free]
-    found = torch.autograd.grad(goals.sum(), free, allow_unused=True)
-    return [torch.zeros_like(z) if g is None else g.nan_to_num() for z, g in zip(free, found, strict=True)]
+    return [g.nan_to_num() for g in torch.autograd.grad(goals.sum(), free, allow_unused=True, materialize_grads=True)]
 
 
 def _flat(gradients: list[Tensor]) -> Tensor:
@@ -169,7 +168,8 @@ class _Descent:
             if len(self.open) and not self.expired():
                 self._evaluate(False)
                 self._close(velocity)
-                self._restart()
+                if phase < len(_PHASES) - 1:
+                    self._restart()
         self._note(torch.ones(len(self.open), dtype=torch.bool, device=self.open.device))
         return Found(self._points(self.best), self.margin)
 

@@ -235,7 +235,8 @@ class LirpaBounder(Bounder):
         query, masks = self.query, mask.expand(len(x), -1)
         ours = query.graph.evaluate(x, query.gates, masks, patches)[query.graph.output]
         true = query.margins.forms(ours, self._model_output)
-        found = self._traced(*inputs)
+        with torch.no_grad(), self._refusing("the forward pass"):
+            found = self._traced(*inputs)
         if not bool(((found - true).abs() <= self._tolerance(true)).all()):
             apart = float((found - true).abs().max())
             raise BackendRefusal(f"lirpa: the forward pass of {self._about} is {apart:.3g} away from the graph's own")

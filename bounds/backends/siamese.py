@@ -151,6 +151,10 @@ class Siamese(nn.Module):
                 wide = None if fill is None else fill.expand(node.shape).reshape(1, *held(node.shape)).clone()
                 self.register_buffer(f"bias{i}", wide)
                 self.register_buffer(f"index{i}", op.index.flatten().clone())
+            case Transpose():
+                before = self.query.graph.shape(node.inputs[0])
+                places = torch.arange(math.prod(before)).reshape(1, *before)
+                self.register_buffer(f"index{i}", op.forward(places).flatten().clone())
             case _:
                 return
 
@@ -174,9 +178,7 @@ class Siamese(nn.Module):
                 y = x if w is None else x * w
                 return y if b is None else y + b
             case Take():
-                y = _TakeOp.apply(_as(x, held(before), (math.prod(before),)), self._constant("index", node))
-                b = self._constant("bias", node)
-                y = _as(y, (node.op.index.numel(),), held(node.shape))
+                y, b = self._take(node, x), self._constant("bias", node)
                 return y if b is None else y + b
             case Maximum():
                 return inputs[0] + inputs[1]
@@ -190,8 +192,8 @@ class Siamese(nn.Module):
                 return _as(torch.cat(parts, axis + 1), node.shape, held(node.shape))
             case Reshape():
                 return _as(x, held(before), held(node.shape))
-            case Transpose(order):
-                return _as(_as(x, held(before), before).permute(0, *(a + 1 for a in order)), node.shape, held(node.shape))
+            case Transpose():  # not by the library's own operator: after it, 0.3 fails on views of what is not contiguous
+                return self._take(node, x)
             case Reduce(axes, _, mean):
                 dims = [a + 1 for a in axes]
                 full = _as(x, held(before), before)
@@ -207,6 +209,11 @@ class Siamese(nn.Module):
                 return torch.tanh(x)
             case op:
                 raise BackendRefusal(f"lirpa: auto_LiRPA is not trusted with {_named(op)} (tensor {node.name!r})")
+
+    def _take(self, node: Node, x: Tensor) -> Tensor:
+        before = self.query.graph.shape(node.inputs[0])
+        y: Any = _TakeOp.apply(_as(x, held(before), (math.prod(before),)), self._constant("index", node))
+        return _as(y, (math.prod(node.shape),), held(node.shape))
 
     def _convolve(self, op: Conv, node: Node, x: Tensor) -> Tensor:
         before = self.query.graph.shape(node.inputs[0])

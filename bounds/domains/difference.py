@@ -119,6 +119,14 @@ def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None, s
         _spread(trace, node, q, second, error, delta=True, charged=steering.charged)
         if steering.charged:
             error += gamma(1, constant.dtype) * constant.abs()
+    if graph.input in steering.model:  # no node computes the input, and its constraints are the model's
+        a = steering.model[graph.input].expand(*constant.shape, *graph.input_shape)
+        if graph.input in first:
+            a = a + first[graph.input]
+            if steering.charged:
+                size = model.read[graph.input].magnitude.amax(0, keepdim=True).flatten(1)
+                error += dot(a.flatten(2).abs(), gamma(1, a.dtype) * size)
+        first[graph.input] = a
     return Pair(first, second, constant, error + trace.floor + model.floor)
 
 

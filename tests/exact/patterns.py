@@ -23,6 +23,7 @@ from bounds.ops import Clip, LeakyRelu
 from bounds.ops.base import Affine, Elementwise
 from bounds.query import Clauses, Norm, Query
 from bounds.region import Box, Hull
+from tests.laws.evaluation import kept_elements
 
 __all__ = ["TooLarge", "exact_margin"]
 
@@ -85,7 +86,7 @@ def exact_margin(query: Query, mask: Tensor, pieces: int = 512) -> float:
     patterns; NotImplementedError: anything else.
     """
     start, x, patches = _inputs(query)
-    kept = {name: row[0] for name, row in query.gates.expand(mask.unsqueeze(0)).items()}
+    kept = kept_elements(query.gates, mask)
     best, count = np.inf, 0
     for piece, model, circuit in _pieces(query, start, x, patches, kept):
         count += 1

@@ -18,7 +18,7 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.query import Query
 from bounds.region import Box
 
-__all__ = ["Run", "evaluate", "run", "sample"]
+__all__ = ["Run", "evaluate", "kept_elements", "run", "sample"]
 
 _EPS = torch.finfo(torch.float64).eps
 
@@ -87,13 +87,24 @@ def sample(query: Query, count: int, seed: int) -> tuple[Tensor, Tensor, dict[st
     return x, error, patches
 
 
+def kept_elements(gates: Gates, mask: Tensor) -> dict[str, Tensor]:
+    """Which elements of each gated tensor one circuit keeps, spelled out. Shape: `mask` `(gates.size,)`."""
+    found: dict[str, Tensor] = {}
+    first = 0
+    for gate in gates.gates:
+        keeps = mask[first : first + gate.size].tolist()
+        found[gate.tensor] = torch.tensor([keeps[i] for i in gate.group.flatten().tolist()]).reshape(gate.group.shape)
+        first += gate.size
+    return found
+
+
 def run(query: Query, masks: Tensor, count: int, seed: int) -> list[tuple[Run, Run]]:
     """`count` sampled points of each circuit: the model's run and the circuit's."""
     assert query.graph.dtype == torch.float64
     runs: list[tuple[Run, Run]] = []
     for i, mask in enumerate(masks):
         x, error, patches = sample(query, count, seed + i)
-        kept = Gates(query.gates.gates).expand(mask.expand(count, -1))
+        kept = {name: elements.expand(count, *elements.shape) for name, elements in kept_elements(query.gates, mask).items()}
         model = evaluate(query.graph, x, error, {}, {})
         runs.append((model, evaluate(query.graph, x, error, kept, patches)))
     return runs

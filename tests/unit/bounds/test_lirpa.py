@@ -61,7 +61,8 @@ def residual(g: torch.Generator) -> Graph:
     b.elementwise(Relu(), "c1", name="h1")
     b.conv("h1", weight(4, 2, 3, 3, generator=g), None, [1, 1], [2, 2], [2, 2], [2, 2], 2, name="c2")
     b.elementwise(Relu(), b.add("c2", "h1", name="sum"), name="h2")
-    return b.build(b.dense(b.reshape("h2", (1, 60), name="flat"), weight(3, 60, generator=g), name="y"))
+    b.transpose("h2", [0, 2, 3, 1], name="turned")  # as Keras flattens; auto_LiRPA 0.3 fails on its own transposition here
+    return b.build(b.dense(b.reshape("turned", (1, 60), name="flat"), weight(3, 60, generator=g), name="y"))
 
 
 def pooled(g: torch.Generator) -> Graph:

@@ -1,0 +1,122 @@
+"""Branch and bound and the mixed-integer backend against the exact margin: a disagreement is a release blocker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bounds.backends.base import BackendRefusal
+from bounds.backends.milp import Milp
+from bounds.query import Clauses, Query
+from specs.strategies import cases, describe
+from tests.exact.patterns import TooLarge, exact_margin
+from tests.exact.test_exact import SMALL
+from tests.laws.examples import share
+from verify.branch import Branching
+
+Case = tuple[Query, Tensor]
+
+
+def exact_of(query: Query, mask: Tensor) -> float | None:
+    try:
+        return exact_margin(query, mask, pieces=200)
+    except (TooLarge, NotImplementedError):
+        return None
+
+
+def shifted(query: Query, by: float) -> Query:
+    """The same query with a tolerance larger by `by`, so that its exact margin moves by as much."""
+    if isinstance(query.margins, Clauses):
+        return replace(query, margins=replace(query.margins, offset=query.margins.offset + by))
+    return replace(query, margins=replace(query.margins, tolerance=query.margins.tolerance + by))  # pyright: ignore[reportCallIssue]
+
+
+def check_branching(query: Query, mask: Tensor, gap: float) -> None:
+    """With the tolerance moved so that the claim holds, or fails, by `gap` of the outputs' size: a bound is never above the exact
+    margin, at any step, and a claim that fails is never closed."""
+    exact = exact_of(query, mask[0])
+    if exact is None:
+        return
+    size = 1 + abs(exact)
+    asked = shifted(query, gap * size - exact)
+    branching = Branching(asked, mask, steps=8, batch=16)
+    branching.root()
+    for _ in range(12):
+        assert branching.bound <= gap * size + 1e-7 * size, f"a bound of {branching.bound} is above the exact {gap * size}"
+        if not branching.open or branching.bound >= 0:
+            break
+        branching.step()
+    if gap < 0:
+        assert branching.bound < 0, "a claim that fails was closed"
+
+
+@share(1.5)
+@given(cases(SMALL, max_circuits=1), st.sampled_from([0.05, 0.3, -0.01, -0.2]))
+def test_branch_and_bound_never_passes_the_exact_margin(case: Case, gap: float) -> None:
+    note(describe(*case))
+    check_branching(*case, gap)
+
+
+@share(0.5)
+@given(cases(SMALL, max_circuits=1))
+def test_milp_is_exact(case: Case) -> None:
+    query, masks = case
+    note(describe(query, masks))
+    exact = exact_of(query, masks[0])
+    if exact is None or not isinstance(query.margins, Clauses) or query.margins.clauses.shape[1] > 1:
+        return
+    try:
+        found = float(Milp(time_s=10).open(query).bound(masks).margin)
+    except BackendRefusal:
+        return
+    size = 1 + abs(exact)
+    assert found <= exact + 1e-7 * size
+    assert found >= exact - 1e-2 * size, f"{found} is far below the exact {exact}"
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(cases(SMALL, max_circuits=1), st.sampled_from([0.02, 0.1, 0.5, -0.001, -0.05, -0.3]))
+def test_branch_and_bound_on_many(case: Case, gap: float) -> None:
+    note(describe(*case))
+    check_branching(*case, gap)
+
+
+def test_a_hopeless_root_is_closed_by_splitting() -> None:
+    """`|x| - x` patched in two halves: the root is loose, the splits close it."""
+    from bounds.build import Builder
+    from bounds.gates import Gate, Gates
+    from bounds.ops import Relu
+    from bounds.region import Box
+    from specs.agreement import Logits
+    from specs.margins import agreement_margins
+
+    torch.manual_seed(0)
+    b = Builder("x", (1, 3))
+    b.dense("x", torch.randn(12, 3), torch.randn(12) / 3, name="h1")
+    b.elementwise(Relu(), "h1", name="r1")
+    b.dense("r1", torch.randn(12, 12) / 3, torch.randn(12) / 3, name="h2")
+    b.elementwise(Relu(), "h2", name="r2")
+    b.dense("r2", torch.randn(2, 12), name="y")
+    graph = b.build("y")
+    zero = torch.zeros((1, 12), dtype=torch.float64)
+    gates = Gates((Gate("r1", torch.arange(12).reshape(1, 12), 12, Box(zero, zero)),))
+    center = torch.zeros((1, 3), dtype=torch.float64)
+    query = Query(graph, gates, Box(center - 0.4, center + 0.4), agreement_margins(Logits(tolerance=0.0), (1, 2)))
+    mask = torch.ones((1, 12), dtype=torch.bool)
+    mask[0, [2, 5]] = False
+    exact = float(Milp().open(query).bound(mask).margin)
+    for by_input in (True, False):
+        branching = Branching(shifted(query, -exact + 0.1 * abs(exact)), mask)
+        branching.by_input = by_input
+        branching.root()
+        for _ in range(150):
+            if not branching.open:
+                break
+            branching.step()
+        assert not branching.open and branching.bound >= 0

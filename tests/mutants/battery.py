@@ -1,0 +1,101 @@
+"""The laws that mutants are held against, each over examples that are the same on every run. No Hypothesis, no shrinking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bounds.backends.native import Native
+from bounds.graph import Graph
+from bounds.ops.base import Affine, Elementwise
+from bounds.query import Query
+from bounds.region import Region
+from specs.strategies import activations, cases, graphs, intervals, regions
+from tests.laws.affine import check_affine
+from tests.laws.backend import check_all_kept, check_sound
+from tests.laws.elementwise import check_elementwise
+from tests.laws.examples import collect
+from tests.laws.region import check_region
+from tests.laws.split import check_split
+from tests.laws.trace import check_trace
+
+__all__ = ["LAWS"]
+
+
+@cache
+def _graphs() -> list[Graph]:
+    return collect(graphs(), 80)
+
+
+@cache
+def _operators() -> list[tuple[Elementwise, tuple[Tensor, Tensor]]]:
+    return collect(st.tuples(activations(), intervals((8,))), 60)
+
+
+@cache
+def _regions() -> list[Region]:
+    return collect(st.sampled_from([(1, 3), (1, 2, 2)]).flatmap(regions), 60)
+
+
+@cache
+def _cases() -> list[tuple[Query, Tensor]]:
+    return collect(cases(), 60)
+
+
+def _affine() -> None:
+    for seed, graph in enumerate(_graphs()):
+        for node in graph.nodes:
+            if isinstance(node.op, Affine):
+                check_affine(graph, node, seed)
+
+
+def _elementwise() -> None:
+    for seed, (op, ends) in enumerate(_operators()):
+        check_elementwise(op, *ends, seed)
+
+
+def _region() -> None:
+    for seed, region in enumerate(_regions()):
+        check_region(region, seed)
+
+
+def _trace() -> None:
+    for seed, case in enumerate(_cases()):
+        check_trace(*case, seed)
+
+
+def _trace_in_float32() -> None:
+    for seed, case in enumerate(_cases()):
+        check_trace(*case, seed, torch.float32)
+
+
+def _bound() -> None:
+    for seed, case in enumerate(_cases()):
+        for method in ("linear", "difference"):
+            check_sound(Native(method=method), *case, seed)
+
+
+def _all_kept() -> None:
+    for query, _ in _cases():
+        check_all_kept(query)
+
+
+def _subproblem() -> None:
+    for seed, (query, masks) in enumerate(_cases()):
+        check_split(query, masks[0], seed)
+
+
+LAWS: Mapping[str, Callable[[], None]] = {
+    "affine": _affine,
+    "elementwise": _elementwise,
+    "region": _region,
+    "trace": _trace,
+    "trace in float32": _trace_in_float32,
+    "bound": _bound,
+    "all kept": _all_kept,
+    "subproblem": _subproblem,
+}
