@@ -318,7 +318,7 @@ class Builder:
 
 
 def _real(value: Tensor | float) -> Tensor:
-    return torch.as_tensor(value).detach().to(torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64).detach()
 
 
 def _text(shape: Sequence[int]) -> str:

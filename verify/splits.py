@@ -19,6 +19,10 @@ from bounds.ops.relu import LeakyRelu
 __all__ = ["Split", "best_splits"]
 
 
+_NARROW = 0.3
+"""A difference whose range is no more than this share of its size counts as nearly known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """One constraint: element `at` of a tensor keeps above (`side` 1) or below (-1) `threshold`, in the model's or circuit's
@@ -93,7 +97,9 @@ def _blamed(trace: Trace, result: Result) -> list[tuple[str, int, float] | None]
                 continue
             d = trace.delta[source]
             width = (d.upper - d.lower).clamp_min(torch.finfo(d.lower.dtype).tiny)
-            own = result.losses[node.name][2].sum(1) / width if node.name in result.losses else torch.zeros_like(width)
+            # Where a difference is nearly known, its lines lose by its size, and no range is to blame.
+            wide = width > _NARROW * d.magnitude
+            own = result.losses[node.name][2].sum(1) * wide / width if node.name in result.losses else torch.zeros_like(width)
             blame[source] = blame.get(source, torch.zeros_like(own)) + own + (0.0 if v is None else v)
         elif v is not None and isinstance(node.op, Affine):
             v = v * trace.kept[node.name] if node.name in trace.kept else v

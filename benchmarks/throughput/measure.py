@@ -166,7 +166,7 @@ def _turn(row: Row, result: Result, process: _Process, plan: Plan) -> None:
     if row.note or (row.seconds and row.seconds[0] > plan.cap_s / 4):
         return
     if not process.alive:
-        row.note = row.note if row.seconds else "not asked: a smaller batch failed"
+        row.note = row.note if row.seconds else "not asked"
         return
     answer = process.ask(row.measured, plan.cap_s)
     if "error" in answer:

@@ -70,7 +70,7 @@ def _caption(result: Result, plan: Plan) -> str:
     case = result.case
     compared = comparison(result, REFERENCE)
     return (
-        f"{case.granularity} granularity, {case.ablated:.0%} ablated, epsilon {case.epsilon:.5f}, {plan.threads} threads; "
+        f"{case.granularity} granularity, {case.ablated:.0%} ablated, epsilon {case.epsilon:.5f}, {plan.threads} torch thread(s); "
         f"medians of up to {plan.repetitions} turns. ~: average of the {plan.most} circuits measured. Margins over "
         f"{compared['circuits'] if compared else 0} circuits; difference: ours less {REFERENCE}'s. Baseline (imports and the "
         f"loaded query): {result.baseline_mib:.0f} MiB. Set-up of auto_LiRPA's module, not timed: "
@@ -81,7 +81,8 @@ def _caption(result: Result, plan: Plan) -> str:
 def _rate(row: Row) -> str:
     if row.rate is None:
         return row.note or "-"
-    return f"{'~' if row.measured < row.batch else ''}{row.rate:.3g}"
+    shown = f"{row.rate:.3g}" if row.rate < 100 else f"{row.rate:.0f}"
+    return ("~" if row.measured < row.batch else "") + shown
 
 
 def _times(result: Result, contender: str, batch: int, cpu: bool = False) -> float | None:

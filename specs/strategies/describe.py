@@ -41,7 +41,8 @@ def _record(value: object) -> str:
     parts: list[str] = []
     for field in fields(value):  # pyright: ignore[reportArgumentType]
         part = getattr(value, field.name)
-        shown = _numbers(part) if isinstance(part, Tensor) else _record(part) if hasattr(part, "__dataclass_fields__") else repr(part)
+        shown = _record(part) if hasattr(part, "__dataclass_fields__") else repr(part)
+        shown = _numbers(part) if isinstance(part, Tensor) else shown
         parts.append(f"{field.name}={shown}")
     return f"{type(value).__name__}({', '.join(parts)})"
 

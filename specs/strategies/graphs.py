@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-import torch
 from hypothesis import strategies as st
 
 from bounds.build import Builder
@@ -156,7 +155,8 @@ def _reduce(work: _Work, x: str) -> str:
 def _reshape(work: _Work, x: str) -> str:
     shape = work.builder.shape(x)
     size = math.prod(shape)
-    return work.builder.reshape(x, work.draw(st.sampled_from(((1, size), (1, 1, size), (1, size, 1)))), name=work.name("reshape"))
+    after = work.draw(st.sampled_from(((1, size), (1, 1, size), (1, size, 1))))
+    return work.builder.reshape(x, after, name=work.name("reshape"))
 
 
 def _transpose(work: _Work, x: str) -> str:
@@ -167,8 +167,8 @@ def _transpose(work: _Work, x: str) -> str:
 _Block = Callable[[_Work, str], str]
 
 _ANY: Mapping[str, _Block] = {
-    "dense": _dense, "scale": _scale, "residual": _residual, "concat": _concat, "slice": _slice, "split": _split, "reduce": _reduce,
-    "reshape": _reshape, "pad": _pad,
+    "dense": _dense, "scale": _scale, "residual": _residual, "concat": _concat, "slice": _slice, "split": _split, "pad": _pad,
+    "reduce": _reduce, "reshape": _reshape,
 }  # fmt: skip
 _PLANAR: Mapping[str, _Block] = {"dense_left": _dense_left, "transpose": _transpose}
 _SPATIAL: Mapping[str, _Block] = {"conv": _conv, "max_pool": _max_pool, "average_pool": _average_pool}

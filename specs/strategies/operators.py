@@ -49,4 +49,5 @@ def intervals(draw: st.DrawFn, shape: Shape = (16,), dtype: torch.dtype = torch.
     lower = torch.where((kind == 3) & (upper > 0), 0.0, lower)
     exact = torch.tensor(_SPECIAL, dtype=dtype)[torch.randint(0, len(_SPECIAL), (2, *shape), generator=generator)]
     at = torch.randint(0, 6, shape, generator=generator) == 0
-    return torch.where(at, exact.amin(0), lower), torch.where(at, exact.amax(0), upper)
+    lower, upper = torch.where(at, exact.amin(0), lower), torch.where(at, exact.amax(0), upper)
+    return lower, torch.where(at & (kind < 4), lower, upper)

@@ -38,7 +38,8 @@ def _gate(draw: st.DrawFn, node: Node) -> Gate:
     group, size = torch.arange(count).reshape(node.shape), count
     if axis is not None and draw(st.booleans()):
         size = node.shape[axis]
-        group = torch.arange(size).reshape([size if i == axis else 1 for i in range(len(node.shape))]).expand(node.shape).contiguous()
+        line = torch.arange(size).reshape([size if i == axis else 1 for i in range(len(node.shape))])
+        group = line.expand(node.shape).contiguous()
     zero = torch.zeros(node.shape, dtype=torch.float64)
     constant = tensors(node.shape, ("halves", "gaussian")).map(lambda value: Box(value, value))
     return Gate(node.name, group, size, draw(st.one_of(st.just(Box(zero, zero)), boxes(node.shape), constant)))
@@ -65,8 +66,8 @@ def _mask(draw: st.DrawFn, size: int) -> Tensor:
 def margins(draw: st.DrawFn, shape: Shape) -> Margins:
     """What a claim of agreement demands of outputs of one shape: every metric and norm that a spec can name."""
     size, tolerance = math.prod(shape), draw(st.sampled_from(_TOLERANCES))
-    records: list[Agreement] = [Logits(tolerance=tolerance)]
-    records += [Logits(tolerance=tolerance, norm="l1"), Logits(tolerance=tolerance, norm="l2"), Output(outputs=(0,), tolerance=tolerance)]
+    records: list[Agreement] = [Logits(tolerance=tolerance), Logits(tolerance=tolerance, norm="l1")]
+    records += [Logits(tolerance=tolerance, norm="l2"), Output(outputs=(0,), tolerance=tolerance)]
     if size > 1:
         records += [LogitDifference(target=0, against=size - 1, tolerance=tolerance), Top1(tolerance=tolerance)]
     return agreement_margins(draw(st.sampled_from(records)), shape)
@@ -86,9 +87,7 @@ def queries(
 
 
 @st.composite
-def cases(
-    draw: st.DrawFn, of: st.SearchStrategy[Query] | None = None, max_circuits: int = 3
-) -> tuple[Query, Tensor]:
+def cases(draw: st.DrawFn, of: st.SearchStrategy[Query] | None = None, max_circuits: int = 3) -> tuple[Query, Tensor]:
     """A query and a batch of circuits to ask it about. Shape of the masks: `(circuits, gates.size)`."""
     query = draw(queries() if of is None else of)
     return query, draw(masks(query.gates, max_circuits))

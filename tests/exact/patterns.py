@@ -64,7 +64,8 @@ class _Set:
         if extra is not None:
             a, b = np.vstack([a, extra[0]]), np.append(b, extra[1])
         bounds = [*zip(self.lower, self.upper, strict=True), *[(None, None)] * free]
-        found = linprog(form[1:], a, b, e if len(e) else None, self.f if len(e) else None, bounds, method="highs", options=_OPTIONS)
+        equal = (e, self.f) if len(e) else (None, None)
+        found = linprog(form[1:], a, b, *equal, bounds, method="highs", options=_OPTIONS)
         if found.status == 2:
             return None
         if found.status != 0:
@@ -87,10 +88,9 @@ def exact_margin(query: Query, mask: Tensor, pieces: int = 512) -> float:
     """
     start, x, patches = _inputs(query)
     kept = kept_elements(query.gates, mask)
-    best, count = np.inf, 0
-    for piece, model, circuit in _pieces(query, start, x, patches, kept):
-        count += 1
-        if count > pieces:
+    best = np.inf
+    for i, (piece, model, circuit) in enumerate(_pieces(query, start, x, patches, kept)):
+        if i >= pieces:
             raise TooLarge(f"more than {pieces} activation patterns")
         best = min(best, _margin(query, piece, model, circuit))
     return float(best)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -23,9 +25,10 @@ _EPS = torch.finfo(torch.float64).eps
 def backends() -> list[Backend]:
     """Every backend there is: each method of those that have several, and the native ones in both precisions."""
     found: list[Backend] = []
-    for cls in subclasses(bounds.backends, Backend):
+    known: list[Any] = subclasses(bounds.backends, Backend)
+    for cls in known:
         methods: Sequence[str] = {"native": ("interval", "linear", "difference"), "lirpa": ("ibp", "crown")}.get(cls.name, ())
-        found += [cls(method=method) for method in methods] or [cls()]  # pyright: ignore[reportCallIssue]
+        found += [cls(method=method) for method in methods] or [cls()]
     return [*found, *(Native(method=m, dtype=torch.float32) for m in ("interval", "linear", "difference"))]
 
 
@@ -108,7 +111,7 @@ def _largest(query: Query) -> float:
 def check_order(query: Query, masks: Tensor) -> None:
     """Linear bounds are never below interval ones, and with the difference domain never below linear ones."""
     found = [_bound(Native(method=method), query, masks) for method in ("interval", "linear", "difference")]
-    for loose, tight in zip(found, found[1:], strict=False):
+    for loose, tight in itertools.pairwise(found):
         assert loose is not None and tight is not None
         slack = 1e-12 * (_largest(query) + loose.forms.abs())
         assert bool((tight.forms >= loose.forms - slack).all()), f"{tight.forms.tolist()} is looser than {loose.forms.tolist()}"
@@ -123,5 +126,5 @@ def check_all_kept(query: Query) -> None:
     for method in ("interval", "linear", "difference"):
         bound = _bound(Native(method=method), query, masks)
         assert bound is not None
-        gap = float((best - bound.margin[0]).abs())
-        assert gap <= 1e-13 * _largest(query) * len(query.margins.offset), f"{method}: all kept, and the margin is off by {gap:.3g}"
+        gap, allowed = float((best - bound.margin[0]).abs()), 1e-13 * _largest(query) * len(query.margins.offset)
+        assert gap <= allowed, f"{method}: all kept, and the margin is off by {gap:.3g}"

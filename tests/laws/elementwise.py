@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
-import mpmath
+import mpmath  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from torch import Tensor
 
@@ -39,7 +40,7 @@ def _exact(op: Elementwise) -> tuple[Callable[[float], Fraction], Fraction]:
     return lambda t: Fraction(float(op.forward(torch.tensor([t], dtype=torch.float64)))), Fraction(1, 10**14)
 
 
-def _fraction(x: mpmath.mpf) -> Fraction:
+def _fraction(x: Any) -> Fraction:
     return Fraction(int(mpmath.floor(x * mpmath.mpf(10) ** 40)), 10**40)
 
 
@@ -71,7 +72,8 @@ def check_image(op: Elementwise, lower: Tensor, upper: Tensor, seed: int) -> Non
     low, high = (_fractions(end) for end in op.image(lower, upper))
     for row, least, most in zip(points(lower, upper, seed), low, high, strict=True):
         for t in row:
-            assert least <= f(t) + slack and f(t) - slack <= most, f"image of {op}: f({t}) outside [{float(least)}, {float(most)}]"
+            inside = least <= f(t) + slack and f(t) - slack <= most
+            assert inside, f"image of {op}: f({t}) outside [{float(least)}, {float(most)}]"
 
 
 def _enclosed(lines: Lines, what: str, rows: list[list[tuple[Fraction, Fraction]]], slack: Fraction) -> None:
@@ -120,8 +122,12 @@ def check_steepness(op: Elementwise, lower: Tensor, upper: Tensor, seed: int) ->
         for i, (s, fs) in enumerate(values):
             for t, ft in values[i + 1 :: 2]:
                 rise, run = ft - fs, t - s
-                assert rise >= Fraction(least) * run - 2 * slack, f"steepness of {op}: {float(rise / run)} < {least}"
-                assert most == math.inf or rise <= Fraction(most) * run + 2 * slack, f"steepness of {op}: {float(rise / run)} > {most}"
+                assert rise >= Fraction(least) * run - 2 * slack, (
+                    f"steepness of {op}: below {least} from {float(s)} to {float(t)}"
+                )
+                assert most == math.inf or rise <= Fraction(most) * run + 2 * slack, (
+                    f"steepness of {op}: above {most} from {float(s)} to {float(t)}"
+                )
 
 
 def check_difference(op: Elementwise, lower: Tensor, upper: Tensor, seed: int) -> None:
@@ -131,8 +137,8 @@ def check_difference(op: Elementwise, lower: Tensor, upper: Tensor, seed: int) -
     lines, usable = difference_envelope(op, y, c, Box(low, high))
     f, slack = _exact(op)
     rows: list[list[tuple[Fraction, Fraction]]] = []
-    pairs = zip(points(y.lower, y.upper, seed, 3), points(c.lower, c.upper, seed + 1, 3), usable.flatten().tolist(), strict=True)
-    for ys, cs, there in pairs:
+    of_y, of_c = points(y.lower, y.upper, seed, 3), points(c.lower, c.upper, seed + 1, 3)
+    for ys, cs, there in zip(of_y, of_c, usable.flatten().tolist(), strict=True):
         values = [(Fraction(v), f(v)) for v in ys], [(Fraction(v), f(v)) for v in cs]
         rows.append([(t - s, ft - fs) for s, fs in values[0][::2] for t, ft in values[1]] if there else [])
     _enclosed(lines, f"difference envelope of {op}", rows, 2 * slack)

@@ -8,7 +8,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 __all__ = ["collect", "share", "subclasses"]
 
 T = TypeVar("T")
+
+_NO_CHECKS: list[Any] = list(HealthCheck)
 
 
 def subclasses(package: ModuleType, base: type[T]) -> list[type[T]]:
@@ -39,7 +41,7 @@ def collect(strategy: st.SearchStrategy[T], count: int, start: int = 0) -> list[
     found: list[T] = []
 
     @seed(start)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=_NO_CHECKS)
     @given(strategy)
     def keep(example: T) -> None:
         found.append(example)

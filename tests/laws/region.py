@@ -126,7 +126,8 @@ def check_project(region: Region, seed: int) -> None:
     inside = region.project(x)
     slack = 1e-6 if isinstance(region, Hull) else 1e-12
     size = 1 + region.box().magnitude
-    assert bool(((inside >= region.box().lower - slack * size) & (inside <= region.box().upper + slack * size)).all()), "project: box"
+    low, high = region.box().lower - slack * size, region.box().upper + slack * size
+    assert bool(((inside >= low) & (inside <= high)).all()), "project: outside the box"
     if isinstance(region, Ball):
         step = (inside - region.center).flatten(1).norm(dim=1)
         cut = bool(((region.clip.lower > region.center) | (region.clip.upper < region.center)).any())

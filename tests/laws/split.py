@@ -67,4 +67,5 @@ def _half(query: Query, points: Run, generator: torch.Generator) -> Box:
 
 
 def _row(points: Run, i: int) -> Run:
-    return Run(*({name: v[i : i + 1] for name, v in part.items()} for part in (points.value, points.read, points.error, points.read_error)))
+    parts = (points.value, points.read, points.error, points.read_error)
+    return Run(*({name: v[i : i + 1] for name, v in part.items()} for part in parts))

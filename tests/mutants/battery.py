@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bounds.backends.native import Native
+from bounds.build import Builder
 from bounds.graph import Graph
+from bounds.ops import Clip, LeakyRelu
 from bounds.ops.base import Affine, Elementwise
 from bounds.query import Query
 from bounds.region import Region
-from specs.strategies import activations, cases, graphs, intervals, regions
+from specs.strategies import activations, cases, graphs, intervals, queries, regions
 from tests.laws.affine import check_affine
 from tests.laws.backend import check_all_kept, check_sound
 from tests.laws.elementwise import check_elementwise
@@ -28,12 +30,15 @@ __all__ = ["LAWS"]
 
 @cache
 def _graphs() -> list[Graph]:
-    return collect(graphs(), 80)
+    builder = Builder("x", (1, 2, 3, 4))
+    builder.transpose("x", (0, 2, 3, 1), name="turned")  # a permutation that is not its own inverse
+    builder.conv("turned", torch.arange(36.0).reshape(4, 3, 3, 1), None, (2, 1), (1, 0), name="conv")
+    return [builder.build("conv"), *collect(graphs(), 80)]
 
 
 @cache
 def _operators() -> list[tuple[Elementwise, tuple[Tensor, Tensor]]]:
-    return collect(st.tuples(activations(), intervals((8,))), 60)
+    return collect(st.tuples(activations(), intervals((16,))), 60)
 
 
 @cache
@@ -43,7 +48,8 @@ def _regions() -> list[Region]:
 
 @cache
 def _cases() -> list[tuple[Query, Tensor]]:
-    return collect(cases(), 60)
+    steep = queries(graphs(of=st.sampled_from((LeakyRelu(-0.5), LeakyRelu(1.5), Clip(-1.0, 1.0)))))
+    return collect(cases(), 50) + collect(cases(steep), 15)
 
 
 def _affine() -> None:
