@@ -83,6 +83,23 @@ def _too_deep(file: str, where: str = "") -> InputError:
     return InputError(file, where, f"nested more than {MAX_DEPTH} levels deep", "a flat document", "")
 
 
+_PARSER_DEPTH = 500
+"""What the JSON parser is given at most. It recurses in C, and Python's own limit, which any library may have raised by now, is
+all that keeps it from overflowing the stack."""
+
+_STRING, _BRACKET = re.compile(r'"(?:[^"\\]+|\\.)*"?', re.DOTALL), re.compile(r"[\[\]{}]")
+
+
+def _deeper_than(text: str, limit: int) -> bool:
+    """Whether brackets outside of strings are ever nested deeper."""
+    depth = 0
+    for bracket in _BRACKET.finditer(_STRING.sub("", text)):
+        depth += 1 if bracket.group() in "[{" else -1
+        if depth > limit:
+            return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Refused:
     """Stands in a parsed JSON document where something was that the parser lets pass; the tree then tells the place."""
@@ -109,6 +126,8 @@ def _json(file: str, text: str) -> Any:
     def integer(digits: str) -> object:
         return int(digits) if len(digits) < 32 else _Refused(f"{digits[:16]}...", "an integer that fits 64 bits")
 
+    if _deeper_than(text, _PARSER_DEPTH):
+        raise _too_deep(file)
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_int=integer)
     except json.JSONDecodeError as error:

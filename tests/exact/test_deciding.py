@@ -37,7 +37,7 @@ def shifted(query: Query, by: float) -> Query:
 
 
 def check_branching(query: Query, mask: Tensor, gap: float) -> None:
-    """With the tolerance moved so that the claim holds, or fails, by `gap` of the outputs' size: a bound is never above the exact
+    """With the tolerance moved so that the claim holds, or fails, by `gap` of its size: a bound is never above the exact
     margin, at any step, and a claim that fails is never closed."""
     exact = exact_of(query, mask[0])
     if exact is None:
@@ -112,7 +112,7 @@ def test_a_hopeless_root_is_closed_by_splitting() -> None:
     mask[0, [2, 5]] = False
     exact = float(Milp().open(query).bound(mask).margin)
     for by_input in (True, False):
-        branching = Branching(shifted(query, -exact + 0.1 * abs(exact)), mask)
+        branching = Branching(shifted(query, -exact + 0.4 * abs(exact)), mask)
         branching.by_input = by_input
         branching.root()
         for _ in range(150):
