@@ -4,6 +4,7 @@ do."""
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +33,9 @@ class _Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "--version"}
         if args and args[0] not in own and args[0] not in self.list_commands(ctx):
+            word = args[0]
+            if word.isidentifier() and not os.path.exists(word):
+                raise click.UsageError(f"{word!r} is no file and no command; commands: {', '.join(self.list_commands(ctx))}")
             args = [self.main_name, *args]
         return super().parse_args(ctx, args)
 
@@ -52,7 +56,7 @@ class _Commands(click.Group):
         self.format_commands(ctx, formatter)
 
 
-class _Seconds(click.ParamType):
+class _Seconds(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  # generic only in newer releases
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bounds.backends.base import BackendRefusal
 from bounds.backends.milp import Milp
-from bounds.query import Clauses, Query
+from bounds.query import Clauses, Norm, Query
 from specs.strategies import cases, describe
 from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.test_exact import SMALL
@@ -33,7 +33,8 @@ def shifted(query: Query, by: float) -> Query:
     """The same query with a tolerance larger by `by`, so that its exact margin moves by as much."""
     if isinstance(query.margins, Clauses):
         return replace(query, margins=replace(query.margins, offset=query.margins.offset + by))
-    return replace(query, margins=replace(query.margins, tolerance=query.margins.tolerance + by))  # pyright: ignore[reportCallIssue]
+    assert isinstance(query.margins, Norm)
+    return replace(query, margins=replace(query.margins, tolerance=query.margins.tolerance + by))
 
 
 def check_branching(query: Query, mask: Tensor, gap: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def test_missing_files_and_wrong_words(run: Run, tmp_path: Path, case: Case) -> 
         check(run, tmp_path, arguments, words)
 
 
-def check(run: Run, folder: Path, arguments: list[object], words: tuple[str, ...]) -> None:
+def check(run: Run, folder: Path, arguments: Sequence[object], words: tuple[str, ...]) -> None:
     before = sorted(folder.rglob("*"))
     done = run(*arguments, "--quiet")  # a slow machine would show progress
     said = done.stderr.strip()

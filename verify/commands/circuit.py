@@ -123,7 +123,8 @@ def check_writable(path: str, where: str, inputs: tuple[str, ...] = ()) -> None:
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     if not path or path.endswith(os.sep) or os.path.isdir(target):
-        raise InputError("certify", where, f"{path or repr(path)} is a directory", "a file to write", "name a file in it")
+        found = f"{path} is a directory" if path else "an empty path"
+        raise InputError("certify", where, found, "a file to write", "name a file in a directory")
     if not os.path.isdir(folder):
         found = "is not a directory" if os.path.exists(folder) else "does not exist"
         raise InputError("certify", where, f"{os.path.dirname(path)} {found}", "an existing directory", "create it first")
