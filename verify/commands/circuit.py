@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import signal
@@ -49,6 +50,7 @@ def run(options: Options) -> int:
     interrupted = False
     with stoppable() as stop:
         try:
+            _load(stop)
             report = _report(options)
         except BaseException as error:
             # Some libraries turn an interrupt that comes while they are imported into an error of their own.
@@ -58,6 +60,15 @@ def run(options: Options) -> int:
             interrupted = True
             report = _reached(error, options)
         return _deliver(report, options, interrupted)
+
+
+def _load(stop: Stop) -> None:
+    """Import what takes long, undisturbed: a library stopped half-way through its import crashes when it is imported again.
+
+    Raises: KeyboardInterrupt: the run was asked to stop meanwhile."""
+    with stop.held():
+        for name in ("specs.encode", "specs.models.source", "verify.api", "verify.decide"):
+            importlib.import_module(name)
 
 
 def _reached(error: BaseException, options: Options) -> Report:
@@ -165,6 +176,16 @@ class Stop:
     """Whether the run was asked to stop."""
 
     requested: bool = False
+    holding: bool = False
+
+    @contextmanager
+    def held(self) -> Generator[None, None, None]:
+        """Let a request wait until the end of the block."""
+        self.holding = True
+        yield
+        self.holding = False
+        if self.requested:
+            raise KeyboardInterrupt
 
     def ignore(self) -> None:
         """Take no notice of further requests: what is left is to write the report."""
@@ -183,7 +204,8 @@ def stoppable() -> Generator[Stop, None, None]:
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         asked.requested = True
-        raise KeyboardInterrupt
+        if not asked.holding:
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in _STOPPING}
     try:
