@@ -70,10 +70,10 @@ def _caption(result: Result, plan: Plan) -> str:
     case = result.case
     compared = comparison(result, REFERENCE)
     return (
-        f"{case.granularity} granularity, {case.ablated:.0%} ablated, epsilon {case.epsilon:.5f}, "
-        f"{plan.threads} torch thread(s); medians of up to {plan.repetitions} turns. ~: average of the {plan.most} circuits measured. Margins over "
-        f"{compared['circuits'] if compared else 0} circuits; difference: ours less {REFERENCE}'s. Baseline (imports "
-        f"and the loaded query): {result.baseline_mib:.0f} MiB. Set-up of auto_LiRPA's module, not timed: "
+        f"{case.granularity} granularity, {case.ablated:.0%} ablated, epsilon {case.epsilon:.5f}, {plan.threads} torch "
+        f"thread(s); medians of up to {plan.repetitions} turns. ~: average of the {plan.most} circuits measured. Margins over "
+        f"{compared['circuits'] if compared else 0} circuits; difference: ours less {REFERENCE}'s. Baseline (imports and the "
+        f"loaded query): {result.baseline_mib:.0f} MiB. Set-up of auto_LiRPA's module, not timed: "
         f"{result.setup_s.get(REFERENCE, math.nan):.2f} s."
     )
 
