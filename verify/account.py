@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["account", "versions"]
 
 DISTRIBUTION = "circuit-certify"
-_LIBRARIES = {"native": DISTRIBUTION, "auto": DISTRIBUTION, "lirpa": "auto_LiRPA"}
+_LIBRARIES = {"native": DISTRIBUTION, "auto": DISTRIBUTION, "lirpa": "auto_LiRPA", "milp": "scipy"}
 
 
 def account(
@@ -155,6 +155,7 @@ def _queries(tally: Tally | None) -> Queries:
         by_attack=tally.decided("attack"),
         by_bound=tally.decided("bound"),
         by_split=tally.decided("split"),
+        by_exact=tally.decided("exact"),
     )
 
 

@@ -123,7 +123,8 @@ class Ladder:
         rungs: list[_Rung] = [("witness pool", "pool", partial(self._from_pool, climbing))]
         rungs += [attack_rung(effort) for effort in self.efforts[:1]]
         for name, backend in self.backends:
-            rungs.append((f"{name} bounds", "bound", partial(self._bounded, climbing, name, backend, budget)))
+            kind: Kind = "exact" if backend.name == "milp" else "bound"
+            rungs.append((f"{name} bounds", kind, partial(self._bounded, climbing, name, backend, budget)))
         rungs += [attack_rung(effort) for effort in self.efforts[1:]]
         if self.split:
             rungs.append(("splitting", "split", partial(self._splitting, climbing, budget)))

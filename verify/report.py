@@ -218,6 +218,9 @@ def report_schema() -> dict[str, Any]:
     """JSON Schema of `REPORT.json`."""
     made = Report.model_json_schema(mode="serialization")
     made["required"] = sorted(cast("dict[str, Any]", made["properties"]))
+    for part in (made, *made["$defs"].values()):
+        # A docstring's line breaks are ours, not the reader's.
+        part["description"] = " ".join(part["description"].split())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "REPORT.json: what certify answers"}
 
 

@@ -12,7 +12,7 @@ from verify.verdict import UNDECIDED, Unknown, Verdict
 
 __all__ = ["Decision", "Kind", "Round", "RungCount", "Tally"]
 
-Kind: TypeAlias = Literal["pool", "attack", "bound", "split"]
+Kind: TypeAlias = Literal["pool", "attack", "bound", "split", "exact"]
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import verify
+from bounds.backends.milp import Milp
 from bounds.query import Query
 from specs.circuit import Circuit
 from specs.encode import Claim, encode
@@ -136,3 +137,27 @@ def worst_seen(claim: Claim, mask: torch.Tensor) -> float:
         margin = query.margins.at(circuit_outputs(query, Points(x, patches), mask), query.graph(x))
         worst = max(worst, tolerance - float(margin.min()))
     return max(worst, 0.0)
+
+
+@pytest.mark.parametrize("patching", ["zero", "mean", "box"])
+@pytest.mark.parametrize("name", ["mnist_verix_10x2", "gtsrb_verix_10x2"])
+def test_verdicts_against_the_exact_answer(name: str, patching: str, bench: Path, tmp_path: Path) -> None:
+    """Tolerances just above and just below the exact deviation: every claim is decided, and rightly."""
+    path = bench / "models" / f"{name}.onnx"
+    model = load_model(str(path), shown=str(path), where="", base=Path())
+    sites = [s.name for s in model.sites() if s.after_activation]
+    data = tmp_path / "inputs.npz"
+    np.savez(data, inputs=inputs_for(bench, name, model)[:, 0])
+    rng = np.random.default_rng(5)
+    for share in (0.1, 0.3, 0.5):
+        kept = {site: np.flatnonzero(rng.random(10) > share).tolist() for site in sites}
+        circuit = Circuit.model_validate(
+            {"format": "certify.circuit/1", "model": {"path": str(path)}, "scope": dict.fromkeys(sites, "neuron"), "kept": kept}
+        )
+        problem = encode(circuit, spec_for(name, patching, data, 1.0), model)
+        exact = 1.0 - float(Milp().open(problem.claims[0].query).bound(problem.mask).margin)
+        for tolerance, expected in ((1.03 * exact + 1e-3, "certified"), (0.97 * exact - 1e-3, "falsified")):
+            if tolerance > 0:
+                report = verify.certify(circuit, spec_for(name, patching, data, tolerance), model, timeout_s=60)
+                print(f"{name} {patching} {share:.0%} exact {exact:.5f} tolerance {tolerance:.5f}: {report.summary}")
+                assert report.verdict == expected
