@@ -17,8 +17,18 @@ from pydantic import ValidationError
 
 from specs.errors import InputError
 from verify.account import _numbers
-from verify.report import SCHEMA, CircuitSummary, ClaimReport, Queries, Report, Rung, WitnessReport
-from verify.report import read_report, report_schema, write_report
+from verify.report import (
+    SCHEMA,
+    CircuitSummary,
+    ClaimReport,
+    Queries,
+    Report,
+    Rung,
+    WitnessReport,
+    read_report,
+    report_schema,
+    write_report,
+)
 
 
 def made(**parts: Any) -> Report:
