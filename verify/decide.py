@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -20,7 +19,7 @@ from verify.branch import Branching
 from verify.budget import Budget, TimeUp
 from verify.falsify import replay
 from verify.pool import Points, WitnessPool, free_gates
-from verify.round import Decision, Kind, Round, RungCount, Tally
+from verify.round import Decision, Effort, Kind, Round, RungCount, Tally
 from verify.verdict import TIME_UP, UNDECIDED, Certified, Falsified
 
 __all__ = ["ATTACK_SHARE", "LONG", "QUICK", "Effort", "Ladder", "SoundnessAlarm"]
@@ -41,15 +40,6 @@ over deep networks, for backends that do not charge it. Beyond it the proof is w
 
 class SoundnessAlarm(RuntimeError):
     """A backend proved what an evaluation contradicts: a fault in this program. Nothing it says may be believed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard one attack tries; `restarts * steps` forward and backward passes a circuit."""
-
-    name: str
-    restarts: int
-    steps: int
 
 
 QUICK = Effort("quick attack", 8, 12)

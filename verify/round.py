@@ -10,9 +10,18 @@ from torch import Tensor
 
 from verify.verdict import UNDECIDED, Unknown, Verdict
 
-__all__ = ["Decision", "Kind", "Round", "RungCount", "Tally"]
+__all__ = ["Decision", "Effort", "Kind", "Round", "RungCount", "Tally"]
 
 Kind: TypeAlias = Literal["pool", "attack", "bound", "split", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard one attack tries; `restarts * steps` forward and backward passes a circuit."""
+
+    name: str
+    restarts: int
+    steps: int
 
 
 @dataclass(slots=True)

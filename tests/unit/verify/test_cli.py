@@ -1,4 +1,4 @@
-"""The command line and the Python entry: what is asked reaches the engine, what stops it leaves a report."""
+"""The command line: what is asked reaches the engine, bad requests are one line, and what stops it leaves a report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
-import verify
-from specs.errors import InputError
-from specs.load import read_circuit, read_spec
 from verify.cli import _code
 from verify.commands import circuit as command
 from verify.render.progress import said
@@ -36,7 +33,7 @@ def save(path: Path, *sizes: int) -> None:
     nodes: list[Any] = []
     weights: list[Any] = []
     last = "x"
-    for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+    for i, (n, m) in enumerate(pairwise(sizes), 1):
         weights.append(numpy_helper.from_array((rng.normal(size=(n, m)) / 4).astype(np.float32), f"w{i}"))
         end = "y" if i == len(sizes) - 1 else f"fc_{i}"
         nodes.append(helper.make_node("MatMul", [last, f"w{i}"], [end]))
@@ -183,9 +180,6 @@ def test_show(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert all(word in shown for word in words), shown
 
 
-# The command as a process ------------------------------------------------------------------------------------------------------
-
-
 def started(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -232,68 +226,6 @@ def test_importing_the_command_or_the_package_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
-
-
-# From Python -------------------------------------------------------------------------------------------------------------------
-
-
-def test_files_and_records_give_the_same_report(folder: Path) -> None:
-    circuit, spec = folder / "circuit.json", folder / "spec.json"
-    reports = [verify.certify(circuit, spec=str(spec)), verify.certify(read_circuit(circuit), spec=read_spec(spec))]
-    assert reports[0].verdict == reports[1].verdict == "certified"
-    assert reports[0].margin == reports[1].margin and reports[0].witness is None
-    report = verify.certify(circuit, spec, folder / "model.onnx")
-    assert report.model_sha256 == reports[0].model_sha256
-
-
-def test_a_module(folder: Path) -> None:
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
-    circuit = json.loads((folder / "circuit.json").read_text())
-    circuit |= {"scope": {"relu": "neuron"}, "kept": {"relu": "none"}}
-    (folder / "circuit.json").write_text(json.dumps(circuit))
-    write_spec = json.loads((folder / "spec.json").read_text())
-    write_spec["agreement"]["tolerance"] = 1e-4
-    (folder / "spec.json").write_text(json.dumps(write_spec))
-    report = verify.certify(folder / "circuit.json", folder / "spec.json", module)
-    assert report.verdict == "falsified" and report.witness is not None
-    x = torch.tensor(report.witness.input)
-    with torch.no_grad():
-        assert torch.allclose(module(x), torch.tensor(report.witness.model_output))
-        assert torch.allclose(module[2].bias, torch.tensor(report.witness.circuit_output))
-
-
-def test_code_runs_only_where_it_is_allowed(folder: Path) -> None:
-    (folder / "certify_test_code.py").write_text(
-        "import torch\n\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))\n"
-    )
-    circuit = json.loads((folder / "circuit.json").read_text())
-    circuit |= {"model": {"path": "certify_test_code:build"}, "scope": {"relu": "neuron"}, "kept": {"relu": "all"}}
-    (folder / "circuit.json").write_text(json.dumps(circuit))
-    paths = folder / "circuit.json", folder / "spec.json"
-    with pytest.raises(InputError, match="--allow-code"):
-        verify.certify(*paths)
-    assert "certify_test_code" not in sys.modules
-    assert verify.certify(*paths, allow_code=True).verdict == "certified"
-
-
-@pytest.mark.parametrize(
-    "options", [{"timeout_s": 0}, {"timeout_s": float("nan")}, {"device": "tpu"}, {"backend": "nativ"}], ids=str
-)
-def test_bad_options(options: dict[str, Any], folder: Path) -> None:
-    with pytest.raises(InputError):
-        verify.certify(folder / "circuit.json", folder / "spec.json", **options)
-
-
-def test_interrupted_from_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("verify.decide.Ladder.climb", stop)
-    with pytest.raises(verify.Interrupted) as raised:
-        verify.certify(folder / "circuit.json", folder / "spec.json")
-    assert raised.value.report.interrupted and isinstance(raised.value, KeyboardInterrupt)
-    assert [claim.reason for claim in raised.value.report.claims] == ["interrupted"]
 
 
 def test_progress_says_where_it_is() -> None:
