@@ -87,8 +87,8 @@ def check_sound(backend: Backend, query: Query, masks: Tensor, seed: int, count:
 def check_batch(backend: Backend, query: Query, masks: Tensor) -> None:
     """A batch of circuits gets what each gets by itself, to rounding: 1e-9, in float32 1e-3.
 
-    The difference domain chooses its lines greedily, and rounding may tip a choice between equals: there it must be near. Where a
-    step is, rounding may tip a whole bound: no law there.
+    The difference domain chooses its lines greedily, and rounding may tip a choice between equals: there it must be near.
+    Where a step is, rounding may tip a whole bound: no law there.
     """
     if any(isinstance(node.op, Sign) for node in query.graph.nodes):
         return
