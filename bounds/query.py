@@ -97,6 +97,7 @@ class Norm(Margins):
         total = size.sum(-1) if self.order == 1 else size.square().sum(-1).sqrt()
         from bounds.rounding import gamma
 
+        # The difference of two floats rounds by half an ulp, and never across zero.
         return self.tolerance - total * (1 + gamma(size.shape[-1], total.dtype))
 
 
@@ -111,6 +112,10 @@ class Query:
     gates: Gates
     region: Region
     margins: Margins
+
+    def __post_init__(self) -> None:
+        if self.graph.output in self.gates.by_tensor:
+            raise ValueError(f"a gate at {self.graph.output!r}: the output is what is compared, and is not replaced")
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Query:
         return Query(
