@@ -24,12 +24,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bounds.domains import linear
 from bounds.domains.linear import dot, patched, select
 from bounds.domains.trace import Trace
 from bounds.graph import Node
 from bounds.ops.base import Affine, Elementwise, Lines
 from bounds.region import Box
-from bounds.rounding import down, gamma
+from bounds.rounding import gamma
 
 __all__ = ["Mix", "Pair", "Steering", "concretize", "pull_back", "start"]
 
@@ -132,11 +133,7 @@ def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None, s
 
 def concretize(trace: Trace, pair: Pair) -> Tensor:
     """The least value of forms over the region. Shape: `(circuits, rows)`. The difference of the inputs themselves is zero."""
-    constant = down(down(pair.constant) - pair.error * (1 + 1e-3))
-    if trace.graph.input in pair.model:
-        a = pair.model[trace.graph.input]
-        constant = down(constant + trace.minimum(a))
-    return torch.where(constant.isnan() | (constant == torch.inf), torch.full_like(constant, -torch.inf), constant)
+    return linear.concretize(trace, linear.Form(pair.model, pair.constant, pair.error))
 
 
 def _gated(

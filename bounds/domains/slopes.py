@@ -20,10 +20,9 @@ from bounds.domains.difference import Pair, Steering
 from bounds.domains.split import Limits
 from bounds.domains.trace import Trace
 from bounds.ops.base import Elementwise, Lines
-from bounds.region import Box
 from bounds.rounding import gamma
 
-__all__ = ["Result", "Tuned", "tune", "unconstrained"]
+__all__ = ["Result", "Tuned", "tune"]
 
 
 @dataclass(slots=True, eq=False)
@@ -224,8 +223,3 @@ def _steering(tuned: Tuned, limits: Limits, charged: bool = True) -> Steering:
 
 def _finite(end: Tensor) -> Tensor:
     return torch.where(end.isfinite(), end, torch.zeros_like(end))
-
-
-def unconstrained() -> Limits:
-    """No constraint at all."""
-    return Limits(dict[str, Box](), dict[str, Box]())
