@@ -1,4 +1,4 @@
-"""Where a graph's tensors may be replaced, component by component, by values from a box."""
+"""Where a graph's tensors may be replaced, component by component, by values from a box or from another tensor."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ class Gate:
     """One tensor whose readers see, for each ablated component, a patched value instead.
 
     Shapes: `group` (long) and the ends of `patch` have the tensor's shape; `group` holds the component of each element,
-    numbered 0..size-1. A patched element takes any value of its interval in `patch`, each on its own.
+    numbered 0..size-1. A patched element takes any value of its interval in `patch`, each on its own. With a `source`, a tensor
+    of the same graph and shape that no gate lies upstream of, it takes what `source` holds there; `patch` then encloses that.
     """
 
     tensor: str
     group: Tensor
     size: int
     patch: Box
+    source: str | None = None
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Gate:
-        return Gate(self.tensor, self.group.to(device), self.size, self.patch.to(dtype, device))
+        return Gate(self.tensor, self.group.to(device), self.size, self.patch.to(dtype, device), self.source)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +46,11 @@ class Gates:
     @property
     def by_tensor(self) -> Mapping[str, Gate]:
         return {gate.tensor: gate for gate in self.gates}
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The tensors that patched values come from, by gated tensor, where they come from one."""
+        return {gate.tensor: gate.source for gate in self.gates if gate.source is not None}
 
     def expand(self, masks: Tensor) -> dict[str, Tensor]:
         """Spread component masks over elements. Shapes: `(batch, size)` bool to `(batch, *shape)` bool for each gated

@@ -105,10 +105,12 @@ class Graph:
         """Run the program; with `gates`, run the intervened program.
 
         Shapes: `x` `(batch, *input_shape)`; `masks` `(batch, gates.size)` bool, True for kept; `patches` for each gated tensor
-        `(batch, *shape)`, the values that ablated elements take. Returns the output and the tensors named in `keep` (as
+        without a source `(batch, *shape)`, the values that ablated elements take. Returns the output and the tensors named in `keep` (as
         computed, before their own gate). Cost: one forward pass; tensors are dropped after their last reader.
         """
         kept = gates.expand(masks) if gates is not None and masks is not None else {}
+        sources = gates.sources if gates is not None else {}
+        lent = set(sources.values())
         values: dict[str, Tensor] = {self.input: x}
         result: dict[str, Tensor] = {}
         last = self._last_reader
@@ -117,11 +119,11 @@ class Graph:
             if node.name in keep or node.name == self.output:
                 result[node.name] = y
             if node.name in kept:
-                assert patches is not None
-                y = torch.where(kept[node.name], y, patches[node.name])
+                patch = values[sources[node.name]] if node.name in sources else (patches or {})[node.name]
+                y = torch.where(kept[node.name], y, patch)
             values[node.name] = y
             for name in node.inputs:
-                if last[name] == i:
+                if last[name] == i and name not in lent:
                     values.pop(name, None)
         if self.input in keep or self.output == self.input:
             result[self.input] = x

@@ -78,7 +78,7 @@ class Siamese(nn.Module):
             self.gated[gate.tensor] = i
             for kind in ("keep", "fixed", "free"):
                 self.register_buffer(f"{kind}{i}", torch.zeros(shape, dtype=graph.dtype))
-            if bool((gate.patch.lower < gate.patch.upper).any()):
+            if gate.source is None and bool((gate.patch.lower < gate.patch.upper).any()):
                 self.patched.append(gate.tensor)
         self._differs = self._downstream()
         for node in graph.nodes:
@@ -93,8 +93,9 @@ class Siamese(nn.Module):
         kept = self.query.gates.expand(mask.unsqueeze(0))
         values: dict[str, Tensor] = {}
         for name, i in self.gated.items():
-            patch = self.query.gates.gates[i].patch
-            keep, point = kept[name][0], patch.lower == patch.upper
+            gate = self.query.gates.gates[i]
+            patch, keep = gate.patch, kept[name][0]
+            point = (patch.lower == patch.upper) & (gate.source is None)
             parts = {"keep": keep, "fixed": torch.where(~keep & point, patch.lower, 0.0), "free": ~keep & ~point}
             for kind, value in parts.items():
                 buffer = self.get_buffer(f"{kind}{i}")
@@ -112,9 +113,10 @@ class Siamese(nn.Module):
     def forward(self, x: Tensor, *patches: Tensor) -> Tensor:
         graph = self.query.graph
         model, circuit = {graph.input: x}, {graph.input: x}
-        given = dict(zip(self.patched, patches, strict=True))
         for node in graph.nodes:
             model[node.name] = self._apply_op(node, model)
+        given = dict(zip(self.patched, patches, strict=True))
+        given |= {name: model[source] for name, source in self.query.gates.sources.items()}
         for node in graph.nodes:
             y = model[node.name]
             if self._differs.intersection(node.inputs):

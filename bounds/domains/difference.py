@@ -101,9 +101,9 @@ def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None, s
         if p is None and q is None and not constrained:
             continue
         if constrained:
-            p, q = _constrained(trace, name, p, q, steering, which, constant, error, name in pair.ungated)
+            p, q = _constrained(trace, name, p, q, first, steering, which, constant, error, name in pair.ungated)
         elif q is not None and name in trace.kept and name not in pair.ungated:
-            p, q = _gated(trace, name, p, q, which, constant, error)
+            p, q = _gated(trace, name, p, q, first, which, constant, error)
         if not any(x in trace.delta for x in node.inputs):
             q = None  # computed from what does not differ
             if p is None:
@@ -137,14 +137,24 @@ def concretize(trace: Trace, pair: Pair) -> Tensor:
 
 
 def _gated(
-    trace: Trace, name: str, p: Tensor | None, q: Tensor, which: Tensor | None, constant: Tensor, error: Tensor
+    trace: Trace,
+    name: str,
+    p: Tensor | None,
+    q: Tensor,
+    first: dict[str, Tensor],
+    which: Tensor | None,
+    constant: Tensor,
+    error: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """From the difference that readers see to that of the computed values: where it is ablated, the patch less the model's
-    value."""
+    value. A patch with a source goes to the model's coefficients of that, in `first`."""
     assert trace.model is not None
     kept = select(trace.kept[name], which)
-    patched(trace.patch[name], ~kept, q, constant, error)
     cut = q * ~kept.unsqueeze(1)
+    if name in trace.sources:
+        linear.added(trace.model, first, trace.sources[name], cut, error)
+    else:
+        patched(trace.patch[name], ~kept, q, constant, error)
     p = -cut if p is None else p - cut
     error += dot(p.detach().flatten(2).abs(), gamma(1, p.dtype) * select(trace.model.read[name].magnitude, which).flatten(1))
     return p, q - cut
@@ -155,6 +165,7 @@ def _constrained(
     name: str,
     p: Tensor | None,
     q: Tensor | None,
+    first: dict[str, Tensor],
     steering: Steering,
     which: Tensor | None,
     constant: Tensor,
@@ -163,7 +174,7 @@ def _constrained(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Add the multipliers of constraints on a tensor's computed values: behind its gate, where it has one."""
     if q is not None and name in trace.kept and not ungated:
-        p, q = _gated(trace, name, p, q, which, constant, error)
+        p, q = _gated(trace, name, p, q, first, which, constant, error)
     if name in steering.model:
         p = steering.model[name] + (0.0 if p is None else p)
     if name in steering.circuit:

@@ -25,7 +25,7 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.region import Box
 from bounds.rounding import down, gamma
 
-__all__ = ["Form", "concretize", "dot", "patched", "pull_back", "select", "start"]
+__all__ = ["Form", "added", "concretize", "dot", "patched", "pull_back", "select", "start"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,10 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
         kept: Tensor | None = None
         if name in trace.kept and name not in fresh:
             kept = select(trace.kept[name], which)
-            patched(trace.patch[name], ~kept, a, constant, error)
+            if name in trace.sources:
+                added(trace, pending, trace.sources[name], a * ~kept.unsqueeze(1), error)
+            else:
+                patched(trace.patch[name], ~kept, a, constant, error)
         op = node.op
         if isinstance(op, Elementwise):
             parts = (_relax(trace, node, a, kept, which, constant, error),)
@@ -92,13 +95,7 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
                 error += dot(a.flatten(2).abs(), trace.rounding(node)[None])
             parts = tuple(part.reshape(*rows, *part.shape[1:]) for part in op.adjoint(a.flatten(0, 1)))
         for source, part in zip(node.inputs, parts, strict=False):
-            if source not in pending:
-                pending[source] = part
-                continue
-            total = pending[source] + part
-            size = trace.read[source].magnitude.amax(0, keepdim=True).flatten(1)
-            error += dot(total.flatten(2).abs(), gamma(1, total.dtype) * size)
-            pending[source] = total
+            added(trace, pending, source, part, error)
         error += gamma(1, a.dtype) * constant.abs()
     return Form(pending, constant, error + trace.floor, fresh & set(pending))
 
@@ -110,6 +107,17 @@ def concretize(trace: Trace, form: Form) -> Tensor:
         a = form.pending[trace.graph.input]
         constant = down(constant + trace.minimum(a))
     return torch.where(constant.isnan() | (constant == torch.inf), torch.full_like(constant, -torch.inf), constant)
+
+
+def added(trace: Trace, pending: dict[str, Tensor], name: str, part: Tensor, error: Tensor) -> None:
+    """Add coefficients to those of a tensor as its readers see it; what the sum rounds is charged to `error`, in place."""
+    if name not in pending:
+        pending[name] = part
+        return
+    total = pending[name] + part
+    size = trace.read[name].magnitude.amax(0, keepdim=True).flatten(1)
+    error += dot(total.detach().flatten(2).abs(), gamma(1, total.dtype) * size)
+    pending[name] = total
 
 
 def dot(a: Tensor, v: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from bounds.graph import Graph, Node
 from bounds.ops.base import Elementwise
 from bounds.region import Box, Region
 
-__all__ = ["chunks", "circuit_trace", "enter_delta", "model_trace", "open_elements", "zero_box"]
+__all__ = ["chunks", "circuit_trace", "closure", "enter_delta", "model_trace", "open_elements", "zero_box"]
 
 
 def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) -> Trace:
@@ -25,6 +25,16 @@ def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) 
     for node in graph.nodes:
         _enter(trace, node, refine, memory)
     return trace
+
+
+def closure(graph: Graph, box: Box, tensors: Iterable[str]) -> dict[str, Box]:
+    """The intervals that tensors take over a box of inputs by interval propagation, without a batch axis.
+
+    Guarantees: closed: where every tensor upstream takes any value of its own interval, a tensor's value is in its. So whatever
+    some elements are replaced with, inside their intervals, all others stay inside theirs.
+    """
+    known = model_trace(graph, box, 0, refine=False).value
+    return {name: Box(known[name].lower[0], known[name].upper[0]) for name in tensors}
 
 
 def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine: bool = True) -> Trace:

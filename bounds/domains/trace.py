@@ -64,10 +64,16 @@ class Trace:
 
     @cached_property
     def patch(self) -> Mapping[str, Box]:
-        """Patch values of each gated tensor, with a batch axis of 1."""
-        if self.gates is None:
+        """Patch values of each gated tensor: a batch axis of 1, or the model's where they come from a source."""
+        if self.gates is None or self.model is None:
             return {}
-        return {g.tensor: Box(g.patch.lower.unsqueeze(0), g.patch.upper.unsqueeze(0)) for g in self.gates.gates}
+        given = {g.tensor: Box(g.patch.lower.unsqueeze(0), g.patch.upper.unsqueeze(0)) for g in self.gates.gates}
+        return given | {name: self.model.read[source] for name, source in self.sources.items()}
+
+    @cached_property
+    def sources(self) -> Mapping[str, str]:
+        """The tensors that patched values come from, by gated tensor, where they come from one."""
+        return {} if self.gates is None else self.gates.sources
 
     def lines(self, node: Node) -> Lines:
         """The envelope of an elementwise node on the box of its argument. Computed once."""

@@ -23,7 +23,7 @@ from specs.strategies.graphs import LAYOUTS, graphs
 from specs.strategies.numbers import layers, tensors
 from specs.strategies.operators import activations, intervals
 from specs.strategies.queries import cases, gates, margins, masks, queries
-from specs.strategies.regions import balls, boxes, hulls, regions
+from specs.strategies.regions import balls, boxes, hulls, pairs, regions
 
 __all__ = [
     "LAYOUTS",
@@ -39,6 +39,7 @@ __all__ = [
     "layers",
     "margins",
     "masks",
+    "pairs",
     "queries",
     "regions",
     "tensors",

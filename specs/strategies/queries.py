@@ -14,6 +14,7 @@ from bounds.graph import Graph, Node
 from bounds.ops.base import Shape
 from bounds.query import Margins, Query
 from bounds.region import Box
+from bounds.twin import reaching
 from specs.agreement import Agreement, LogitDifference, Logits, Output, Top1
 from specs.margins import agreement_margins
 from specs.strategies.graphs import graphs
@@ -79,11 +80,16 @@ def queries(
     of: st.SearchStrategy[Graph] | None = None,
     kinds: Sequence[Kind] = ("box", "ball", "hull"),
     max_gates: int = 3,
+    reachable: bool = True,
 ) -> Query:
-    """A graph (one of `of`, or any), gates in it, a region of one of `kinds`, and a claim about its output."""
+    """A graph (one of `of`, or any), gates in it, a region of one of `kinds`, and a claim about its output.
+
+    With `reachable` one in four takes its patched values from a second run, on inputs of another region of one of `kinds`.
+    """
     graph = draw(graphs() if of is None else of)
     region = draw(regions(graph.input_shape, kinds))
-    return Query(graph, draw(gates(graph, max_gates)), region, draw(margins(graph.shape(graph.output))))
+    query = Query(graph, draw(gates(graph, max_gates)), region, draw(margins(graph.shape(graph.output))))
+    return reaching(query, draw(regions(graph.input_shape, kinds))) if reachable and draw(st.integers(0, 3)) == 3 else query
 
 
 @st.composite

@@ -13,9 +13,10 @@ from torch import Tensor
 from bounds.ops.base import Shape
 from bounds.region import Ball, Box, Hull, Region
 from bounds.rounding import down, up
+from bounds.stack import stacked
 from specs.strategies.numbers import tensors
 
-__all__ = ["Kind", "balls", "boxes", "hulls", "regions"]
+__all__ = ["Kind", "balls", "boxes", "hulls", "pairs", "regions"]
 
 Kind: TypeAlias = Literal["box", "ball", "hull"]
 
@@ -58,6 +59,11 @@ def regions(shape: Shape, kinds: Sequence[Kind] = ("box", "ball", "hull")) -> st
     """Input sets of one shape; the kinds wanted, simplest first."""
     known: dict[Kind, st.SearchStrategy[Region]] = {"box": boxes(shape), "ball": balls(shape), "hull": hulls(shape)}
     return st.one_of([known[kind] for kind in kinds])
+
+
+def pairs(shape: Shape) -> st.SearchStrategy[Region]:
+    """Pairs of points of one shape, each from a set of its own."""
+    return st.builds(stacked, regions(shape), regions(shape))
 
 
 def _shares(draw: st.DrawFn, shape: Shape) -> Tensor:

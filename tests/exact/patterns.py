@@ -109,6 +109,7 @@ def _inputs(query: Query) -> tuple[_Set, Forms, dict[str, Forms]]:
         parts.append((region.lower.flatten().numpy(), region.upper.flatten().numpy()))
     else:
         raise NotImplementedError(f"exact margins over a {type(region).__name__}")
+    gates = tuple(gate for gate in gates if gate.source is None)
     parts += [(gate.patch.lower.flatten().numpy(), gate.patch.upper.flatten().numpy()) for gate in gates]
     lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
     n = len(lower)
@@ -151,7 +152,8 @@ def _pieces(
         values = circuit if ours else model
         for cut, y in _results(node, [values[name] for name in node.inputs], piece):
             if ours and node.name in kept and node.name != graph.output:
-                y = torch.where(kept[node.name], y, patches[node.name])
+                source = query.gates.sources.get(node.name)
+                y = torch.where(kept[node.name], y, patches[node.name] if source is None else model[source])
             after = {**values, node.name: y}
             stack.append((i + 1, cut, (model, after) if ours else (after, circuit)))
 

@@ -33,8 +33,16 @@ class Run:
     read_error: Mapping[str, Tensor]
 
 
-def evaluate(graph: Graph, x: Tensor, error: Tensor, kept: Mapping[str, Tensor], patches: Mapping[str, Tensor]) -> Run:
-    """Run a float64 graph. Shapes: `x`, `error` `(batch, *input_shape)`; `kept`, `patches` `(batch, *shape)` a gated tensor."""
+def evaluate(
+    graph: Graph,
+    x: Tensor,
+    error: Tensor,
+    kept: Mapping[str, Tensor],
+    patches: Mapping[str, Tensor],
+    sources: Mapping[str, str] | None = None,
+) -> Run:
+    """Run a float64 graph. Shapes: `x`, `error` `(batch, *input_shape)`; `kept`, `patches` `(batch, *shape)` a gated tensor;
+    those in `sources` are patched with that tensor of the same run."""
     value, read = {graph.input: x}, {graph.input: x}
     off, read_off = {graph.input: error}, {graph.input: error}
     for node in graph.nodes:
@@ -49,8 +57,9 @@ def evaluate(graph: Graph, x: Tensor, error: Tensor, kept: Mapping[str, Tensor],
         e = e.expand_as(y)
         value[node.name], off[node.name] = y, e
         if node.name in kept:
-            y = torch.where(kept[node.name], y, patches[node.name])
-            e = torch.where(kept[node.name], e, 0.0)
+            source = (sources or {}).get(node.name)
+            y = torch.where(kept[node.name], y, patches[node.name] if source is None else read[source])
+            e = torch.where(kept[node.name], e, 0.0 if source is None else read_off[source])
         read[node.name], read_off[node.name] = y, e
     return Run(value, read, off, read_off)
 
@@ -106,5 +115,5 @@ def run(query: Query, masks: Tensor, count: int, seed: int) -> list[tuple[Run, R
         x, error, patches = sample(query, count, seed + i)
         kept = {name: elements.expand(count, *elements.shape) for name, elements in kept_elements(query.gates, mask).items()}
         model = evaluate(query.graph, x, error, {}, {})
-        runs.append((model, evaluate(query.graph, x, error, kept, patches)))
+        runs.append((model, evaluate(query.graph, x, error, kept, patches, query.gates.sources)))
     return runs

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bounds.region import Ball, Box, Hull, Region
+from bounds.stack import Stack
 
 __all__ = ["check_box", "check_contains", "check_minimum", "check_moved", "check_project", "check_region", "coefficients"]
 
@@ -39,6 +40,8 @@ def coefficients(region: Region, seed: int, rows: int = 12) -> Tensor:
 def _spill(region: Region) -> Tensor:
     """How far a sampled point may lie outside by rounding. Shape: the region's."""
     wide = torch.zeros(region.shape, dtype=torch.float64)
+    if isinstance(region, Stack):
+        return torch.stack([_spill(region.first), _spill(region.second)])
     return wide if isinstance(region, Box) else 16 * _EPS * (region.box().magnitude + 1e-300)
 
 
@@ -68,6 +71,9 @@ def check_minimum(region: Region, seed: int) -> None:
 def _true_minimum(region: Region, a: Tensor) -> Tensor | None:
     """In float64, another way than the region's own; None where there is no closed form."""
     flat = a.flatten(1)
+    if isinstance(region, Stack):
+        halves = [_true_minimum(half, a[:, i]) for i, half in enumerate((region.first, region.second))]
+        return None if halves[0] is None or halves[1] is None else halves[0] + halves[1]
     if isinstance(region, Box):
         return torch.minimum(flat * region.lower.flatten(), flat * region.upper.flatten()).sum(1)
     if isinstance(region, Hull):
@@ -99,14 +105,22 @@ def check_contains(region: Region, seed: int) -> None:
     """Samples, rounded inward, are inside where that can be done; what is clearly outside is not."""
     x = region.sample(8, torch.Generator().manual_seed(seed))
     for dtype in (torch.float64, torch.float32):
-        promised = isinstance(region, Box) and _has(region, dtype)
-        promised = promised or (isinstance(region, Ball) and _has(region.clip, dtype) and region.radius > 1e-4)
-        promised = promised or (isinstance(region, Hull) and dtype == torch.float64 and _loose(region))
-        for row in region.inward(x, dtype) if promised else []:
+        for row in region.inward(x, dtype) if _promised(region, dtype) else []:
             assert region.contains(row), f"contains: not a sample rounded inward to {dtype}"
     beyond = region.box().upper.double() + 1
     assert not region.contains(beyond), "contains: a point outside"
     assert not region.contains(torch.full_like(beyond, torch.nan)), "contains: NaN"
+
+
+def _promised(region: Region, dtype: torch.dtype) -> bool:
+    """Whether a point rounded inward must be inside."""
+    if isinstance(region, Stack):
+        return _promised(region.first, dtype) and _promised(region.second, dtype)
+    if isinstance(region, Box):
+        return _has(region, dtype)
+    if isinstance(region, Ball):
+        return _has(region.clip, dtype) and region.radius > 1e-4
+    return isinstance(region, Hull) and dtype == torch.float64 and _loose(region)
 
 
 def _has(box: Box, dtype: torch.dtype) -> bool:
@@ -124,7 +138,7 @@ def check_project(region: Region, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = 3 * torch.randn((4, *region.shape), generator=generator, dtype=torch.float64)
     inside = region.project(x)
-    slack = 1e-6 if isinstance(region, Hull) else 1e-12
+    slack = 1e-6 if isinstance(region, Hull | Stack) else 1e-12
     size = 1 + region.box().magnitude
     low, high = region.box().lower - slack * size, region.box().upper + slack * size
     assert bool(((inside >= low) & (inside <= high)).all()), "project: outside the box"
