@@ -29,7 +29,8 @@ class Answer:
     """What a peer said of "is there a counterexample": `sat`, there is one; `unsat`, there is none.
 
     `time_s` is wall time, start-up included. `witness` is the flat input that came with `sat`; `confirmed` whether onnxruntime,
-    asked with that input moved into the region, shows a violation without any tolerance (None: nothing to check).
+    asked with that input moved into the region, shows a violation without any tolerance (None: nothing to check). `bound` is
+    the best lower bound that it printed of the least output; None where it prints none.
     """
 
     verdict: Verdict
@@ -37,6 +38,7 @@ class Answer:
     note: str = ""
     witness: tuple[float, ...] | None = None
     confirmed: bool | None = None
+    bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,10 @@ class Peer(ABC):
     def read(self, output: Output, folder: Path) -> tuple[Verdict, str, tuple[float, ...] | None]:
         """Verdict, note and witness of a call that ended by itself."""
 
+    def bound(self, output: Output) -> float | None:
+        """The best bound that it printed on its way, also where it was ended."""
+        return None
+
     @property
     def cwd(self) -> Path | None:
         """The directory that it must be started in."""
@@ -144,10 +150,10 @@ class Peer(ABC):
             except OSError as error:
                 return Answer("error", 0.0, f"could not be started ({error.strerror})")
             if output.code is None:
-                return Answer("timeout", output.time_s, "ended by us")
+                return Answer("timeout", output.time_s, "ended by us", bound=self.bound(output))
             verdict, note, witness = self.read(output, folder)
         if verdict != "sat":
-            return Answer(verdict, output.time_s, note)
+            return Answer(verdict, output.time_s, note, bound=self.bound(output))
         if witness is None:
             return Answer(verdict, output.time_s, note or "no witness given")
         confirmed, seen = replayed(onnx, vnnlib, witness)

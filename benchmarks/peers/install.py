@@ -22,7 +22,7 @@ _TORCH = "torch==2.13.0"
 
 
 def install(peer: Peer, torch_index: str | None = None) -> None:
-    """Make a peer's environment. Cost: minutes; 1.5 GB where it needs torch. Raises: OSError; CalledProcessError: pip failed."""
+    """Make a peer's environment. Cost: minutes; 1.5 GB with torch. Raises: OSError; CalledProcessError: pip failed."""
     venv.create(peer.home, with_pip=True, clear=True)
     pip = [str(peer.python), "-m", "pip", "install", "--quiet"]
     if peer.torch:

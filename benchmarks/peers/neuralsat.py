@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from benchmarks.peers.base import Output, Peer, Verdict
@@ -18,8 +19,9 @@ _VERDICTS: dict[str, Verdict] = {
     "invalid_counterexample": "unknown",
 }
 
-_TORCHVISION = '''"""Stands in for torchvision, whose builds need CUDA: NeuralSAT imports it for one operator of object detectors."""
-'''
+_BOUND = re.compile(r"Iteration: \d+ .*?Bound: ([-+\d.e]+)")
+
+_TORCHVISION = '"""Stands in for torchvision, whose builds need CUDA; imported for one operator of object detectors."""'
 
 
 class NeuralSat(Peer):
@@ -47,18 +49,22 @@ class NeuralSat(Peer):
             ("--no-deps", "neuralsat==0.2.17"),
             (
                 "beartype>=0.16.4", "coloredlogs>=15.0.1", "gurobipy>=11.0.0", "numpy>=1.24.2", "onnx>=1.15.0",
-                "onnxsim>=0.4.36", "onnxruntime>=1.16.3", "Pillow>=9.3.0", "protobuf<6.0,>=4.25.1", "psutil>=5.9.6", "requests>=2.28.1",
-                "sortedcontainers>=2.4.0", "tqdm>=4.66.1", "termcolor>=2.4.0", "joblib>=1.4.2", "scipy>=1.10.1",
+                "onnxsim>=0.4.36", "onnxruntime>=1.16.3", "Pillow>=9.3.0", "protobuf<6.0,>=4.25.1", "psutil>=5.9.6",
+                "requests>=2.28.1", "sortedcontainers>=2.4.0", "tqdm>=4.66.1", "termcolor>=2.4.0", "joblib>=1.4.2",
+                "scipy>=1.10.1",
             ),
         )  # fmt: skip
 
     def finish(self) -> None:
-        (self._packages / "torchvision.py").write_text(_TORCHVISION)
+        (self._packages / "torchvision.py").write_text(_TORCHVISION + "\n")
 
     def command(self, onnx: Path, vnnlib: Path, timeout_s: float, folder: Path) -> list[str]:
         asked = [str(self.python), str(self.executable), "--net", str(onnx), "--spec", str(vnnlib), "--device", "cpu"]
         asked += ["--timeout", f"{timeout_s:g}", "--verbosity", "1", "--export_cex"]
         return [*asked, "--result_file", str(folder / "result")]
+
+    def bound(self, output: Output) -> float | None:
+        return max(map(float, _BOUND.findall(output.out + output.err)), default=None)
 
     def read(self, output: Output, folder: Path) -> tuple[Verdict, str, tuple[float, ...] | None]:
         if "Skipped parsing line" in output.out + output.err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from benchmarks.peers.base import Output, Peer, Verdict
@@ -16,6 +17,8 @@ _VERDICTS: dict[str, Verdict] = {
     "timed-out": "timeout",
     "timeout": "timeout",
 }
+
+_BOUND = re.compile(r"crown[a-z-]*: worst=([-+\d.e]+)")
 
 
 class Vibecheck(Peer):
@@ -38,6 +41,9 @@ class Vibecheck(Peer):
     def command(self, onnx: Path, vnnlib: Path, timeout_s: float, folder: Path) -> list[str]:
         asked = [str(self.executable), "verify", str(vnnlib), "--network", f"N={onnx}"]
         return [*asked, "--timeout", f"{timeout_s:g}", "--device", "cpu"]
+
+    def bound(self, output: Output) -> float | None:
+        return max(map(float, _BOUND.findall(output.err)), default=None)
 
     def read(self, output: Output, folder: Path) -> tuple[Verdict, str, tuple[float, ...] | None]:
         first, _, rest = output.out.strip().partition("\n")
