@@ -54,9 +54,9 @@ class Stack(Region):
         return torch.stack([self.first.project(x[:, 0]), self.second.project(x[:, 1])], dim=1)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """The two sets' own samples, centre with centre, the others paired at random."""
+        """The two sets' own samples, centre with centre, the others paired at random. `count` is at least 1."""
         first, second = self.first.sample(count, generator), self.second.sample(count, generator)
-        order = torch.cat([torch.zeros(min(1, count), dtype=torch.long), 1 + torch.randperm(max(0, count - 1), generator=generator)])
+        order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(count - 1, generator=generator)])
         return torch.stack([first, second[order.to(second.device)]], dim=1)
 
     def inward(self, x: Tensor, dtype: torch.dtype) -> Tensor:

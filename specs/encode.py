@@ -19,7 +19,9 @@ from specs.document import jsonpath
 from specs.errors import InputError
 from specs.margins import agreement_margins, check_outputs, top_differences
 from specs.model import Model
+from specs.monotone import Monotone, monotonicity
 from specs.patches import patch_boxes
+from specs.reach import patched_from, second_regions
 from specs.sets import read_regions
 from specs.spec import Spec
 
@@ -30,10 +32,15 @@ Component = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
-    """One region of a spec. `label` tells it from the others: `index 7`."""
+    """One region of a spec. `label` tells it from the others: `index 7`.
+
+    `second` is the region that `reachable`, `resample` or `closed` patching takes activations from.
+    """
 
     label: str
     query: Query
+    monotone: Monotone
+    second: Region | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,11 +94,15 @@ def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: st
     gates = Gates(tuple(Gate(site, *groups[site], boxes[site]) for site in ordered))
     components = tuple((gate.tensor, i) for gate in gates.gates for i in range(gate.size))
     regions = read_regions(spec.input, graph.input_shape, model.dtype, file=spec.file, where="$.input")
+    seconds = second_regions(spec.patching, model, len(regions), file=spec.file)
     claims: list[Claim] = []
-    for label, region in regions:
+    for (label, region), second in zip(regions, seconds, strict=True):
         box = region.box()
         model.check(box.lower, box.upper)
-        claims.append(Claim(label, Query(graph, gates, region, _margins(spec, graph, region))))
+        query = Query(graph, gates, region, _margins(spec, graph, region))
+        if second is not None:
+            query = patched_from(spec.patching, query, second, file=spec.file)
+        claims.append(Claim(label, query, monotonicity(spec.patching, query, second), second))
     return Problem(model, spec, gates, components, torch.ones((1, len(components)), dtype=torch.bool), tuple(claims))
 
 

@@ -28,7 +28,7 @@ def patch_boxes(
 
     Values are rounded to the model's precision: they are what the model is run with. Cost: for `mean`, `constant` and `box`
     over a file of inputs, one forward pass of the model for each. Raises: InputError: a site without values, values of a wrong
-    shape, an empty interval, or a kind of patching that is not there yet.
+    shape, or an empty interval. Kinds that take activations over a region of inputs have no bounds here.
     """
     where = jsonpath(("patching", record.kind))
     if isinstance(record, records.Zero):
@@ -60,8 +60,9 @@ def patch_boxes(
                 raise InputError(file, place, f"element {i} is above its upper end", "lower <= upper", "swap them")
             found[site] = Box(lower, upper)
         return found
-    said = f"{record.kind!r} patching is not supported yet"
-    raise InputError(file, "$.patching.kind", said, "zero, mean, constant or box")
+    # Every other kind takes its values from a region of inputs: see `specs.reach`.
+    endless = {site: torch.full(graph.shape(site), torch.inf, dtype=torch.float64) for site in groups}
+    return {site: Box(-end, end) for site, end in endless.items()}
 
 
 def _point(value: Tensor) -> Box:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from specs.agreement import Top1
-from verify.report import CircuitSummary, ClaimReport, Queries, Report, Rung, WitnessReport
+from verify.report import CircuitSummary, ClaimReport, MonotoneReport, Queries, Report, Rung, WitnessReport
 from verify.round import Decision, Tally
 from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown, Verdict, conjunction
 
 if TYPE_CHECKING:
-    from specs.encode import Problem
+    from specs.encode import Claim, Problem
     from specs.spec import Spec
     from verify.api import Request
     from verify.falsify import Witness
@@ -36,9 +36,9 @@ def account(
     """The report on a run. `decisions` are those of the claims reached, in order, each with its seconds; claims that were not
     reached are unknown. `problem` and `tally` are None where the run was stopped before there were any."""
     spec = request.spec
-    labels = [claim.label for claim in problem.claims] if problem is not None else []
-    given = [*decisions, *[(_unreached(), 0.0)] * (len(labels) - len(decisions))]
-    claims = [_claim(label, decision, time_s, spec) for label, (decision, time_s) in zip(labels, given, strict=True)]
+    asked = problem.claims if problem is not None else ()
+    given = [*decisions, *[(_unreached(), 0.0)] * (len(asked) - len(decisions))]
+    claims = [_claim(claim, decision, time_s, spec) for claim, (decision, time_s) in zip(asked, given, strict=True)]
     joined = conjunction(decision.verdict for decision, _ in given) if given else _unreached().verdict
     deviations = [claim.deviation for claim in claims if claim.deviation is not None]
     witness = None
@@ -96,17 +96,18 @@ def _margin(verdict: Verdict, spec: Spec) -> float | None:
     return None if isinstance(spec.agreement, Top1) and verdict.bound < 0 else verdict.bound
 
 
-def _claim(label: str, decision: Decision, time_s: float, spec: Spec) -> ClaimReport:
+def _claim(claim: Claim, decision: Decision, time_s: float, spec: Spec) -> ClaimReport:
     verdict = decision.verdict
     return ClaimReport(
-        label=label,
+        label=claim.label,
         verdict=verdict.name,
         margin=_margin(verdict, spec),
         deviation=decision.deviation,
         reason=verdict.reason if isinstance(verdict, Unknown) else None,
         decided_by=decision.rung,
         time_s=time_s,
-        witness=_witness(label, verdict.witness) if isinstance(verdict, Falsified) else None,
+        monotone=MonotoneReport(known=claim.monotone.known, reason=claim.monotone.reason),
+        witness=_witness(claim.label, verdict.witness) if isinstance(verdict, Falsified) else None,
     )
 
 
@@ -118,6 +119,8 @@ def _witness(label: str, witness: Witness) -> WitnessReport:
         patch={site: _numbers(values) for site, values in witness.patch.items()},
         model_output=_numbers(witness.model_output),
         circuit_output=_numbers(witness.circuit_output),
+        patch_inputs=[_numbers(x) for x in witness.patch_inputs],
+        patch_rows={site: [None if i < 0 else i for i in rows] for site, rows in witness.patch_rows.items()},
     )
 
 

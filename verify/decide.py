@@ -6,18 +6,21 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 
 import torch
 from torch import Tensor
 
 from bounds.backends.base import Backend, BackendRefusal, Bounder
+from bounds.query import Query
 from specs.encode import Claim, Problem
+from specs.patching import Resample
 from verify.attack import attack
 from verify.branch import Branching
 from verify.budget import Budget, TimeUp
 from verify.falsify import replay
+from verify.library import Library
 from verify.pool import Points, WitnessPool, free_gates
 from verify.round import Decision, Effort, Kind, Round, RungCount, Tally
 from verify.verdict import TIME_UP, UNDECIDED, Certified, Falsified
@@ -86,6 +89,18 @@ class Ladder:
         self._refusals: dict[str, str] = {}
         self._proven: dict[bytes, float] = {}
         self._slack: float | None = None
+
+    @cached_property
+    def library(self) -> Library | None:
+        """Inputs that resampled values come from; None where values come from elsewhere."""
+        if not isinstance(self.problem.spec.patching, Resample) or self.claim.second is None:
+            return None
+        return Library(self.claim.query, self.claim.second, self.problem.model.dtype, self.seed)
+
+    @cached_property
+    def attackable(self) -> Query:
+        """The query that attacks move in: of resampled values only those that some known input gives."""
+        return self.query if self.library is None else self.library.attackable.to(torch.float64, self.query.graph.device)
 
     def open(self) -> None:
         """Open every backend now, so that one that cannot answer says so before anything is run. Raises: as `climb`."""
@@ -158,7 +173,7 @@ class Ladder:
         if held is None:
             return
         which = climbing.open
-        margins, at = self.pool.evaluate(self.query, climbing.masks[which].to(self.query.graph.device)).min(0)
+        margins, at = self.pool.evaluate(self.attackable, climbing.masks[which].to(self.query.graph.device)).min(0)
         for i, margin, row in zip(which, margins.tolist(), at.tolist(), strict=True):
             self._seen(climbing, i, margin, held[row : row + 1])
 
@@ -169,7 +184,7 @@ class Ladder:
         masks = climbing.masks[which].to(self.query.graph.device)
         starts = self.pool.points
         found = attack(
-            self.query, masks, seed=self.seed, restarts=effort.restarts, steps=effort.steps, starts=starts,
+            self.attackable, masks, seed=self.seed, restarts=effort.restarts, steps=effort.steps, starts=starts,
             expired=lambda: part.expired,
         )  # fmt: skip
         for row, (i, margin) in enumerate(zip(which, found.margin.tolist(), strict=True)):
@@ -182,7 +197,7 @@ class Ladder:
             return
         climbing.seen[i] = min(margin, climbing.seen[i])
         mask = climbing.masks[i]
-        shown = replay(self.problem, self.claim, mask, points)
+        shown = replay(self.problem, self.claim, mask, points, self.library)
         if shown is None:
             return
         known, deviation = climbing.deviations[i], shown.witness.deviation
@@ -239,9 +254,9 @@ class Ladder:
     def _looked(self, climbing: Round, i: int, mask: Tensor, candidates: Tensor, step: int) -> None:
         """Look for a witness where branch and bound found its worst parts to be worst."""
         generator = torch.Generator().manual_seed(self.seed + step)
-        patches = {gate.tensor: gate.patch.sample(len(candidates), generator) for gate in free_gates(self.query.gates)}
+        patches = {gate.tensor: gate.patch.sample(len(candidates), generator) for gate in free_gates(self.attackable.gates)}
         starts = Points(self.query.region.project(candidates), patches)
-        found = attack(self.query, mask, seed=self.seed + step, restarts=2 * len(candidates), steps=10, starts=starts)
+        found = attack(self.attackable, mask, seed=self.seed + step, restarts=2 * len(candidates), steps=10, starts=starts)
         self._seen(climbing, i, float(found.margin[0]), found.points[:1])
 
     def _proved(self, climbing: Round, i: int, margin: float, name: str) -> None:

@@ -47,7 +47,8 @@ class Points:
 
 def free_gates(gates: Gates) -> tuple[Gate, ...]:
     """The gates that have a patch value to choose."""
-    return tuple(gate for gate in gates.gates if bool((gate.patch.lower < gate.patch.upper).any()))
+    wide = [gate for gate in gates.gates if bool((gate.patch.lower < gate.patch.upper).any())]
+    return tuple(gate for gate in wide if gate.source is None)
 
 
 def row_limit(graph: Graph, gradients: bool = False, extra: int = 0) -> int:

@@ -50,7 +50,9 @@ class WitnessReport(_Record):
     """A counterexample: the input, what each ablated site was patched with, and both outputs in the original model's own
     runtime.
 
-    Arrays have the model's shapes. `claim` names the claim that it breaks; `deviation` is what was replayed.
+    Arrays have the model's shapes. `claim` names the claim that it breaks; `deviation` is what was replayed. Where patched
+    values are activations, `patch_inputs` holds the inputs that the model was run on for them, and `patch_rows` which of these
+    gave each component of a site its value (null for a kept one).
     """
 
     claim: str
@@ -59,6 +61,8 @@ class WitnessReport(_Record):
     patch: dict[str, Nested]
     model_output: Nested
     circuit_output: Nested
+    patch_inputs: list[Nested] = []
+    patch_rows: dict[str, list[Count | None]] = {}
 
 
 class Rung(_Record):
@@ -81,8 +85,16 @@ class Queries(_Record):
     by_exact: Count = 0
 
 
+class MonotoneReport(_Record):
+    """Whether what holds of a circuit is known to hold of every larger one, and why, or why not."""
+
+    known: bool
+    reason: str
+
+
 class ClaimReport(_Record):
-    """The answer for one center. Fields are as in the report; `reason` says why it is unknown, `decided_by` names the rung."""
+    """The answer for one center. Fields are as in the report; `reason` says why it is unknown, `decided_by` names the rung,
+    `monotone` what the spec implies for larger and smaller circuits."""
 
     label: str
     verdict: Name
@@ -91,6 +103,7 @@ class ClaimReport(_Record):
     reason: str | None = None
     decided_by: str | None = None
     time_s: Seconds = 0.0
+    monotone: MonotoneReport | None = None
     witness: WitnessReport | None = None
 
 

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.ops.base import Shape
 from bounds.region import Ball, Box, Hull, Region
+from bounds.stack import Stack
 
-__all__ = ["BallSpace", "BoxSpace", "HullSpace", "Space", "space_of"]
+__all__ = ["BallSpace", "BoxSpace", "HullSpace", "Space", "StackSpace", "space_of"]
 
 
 class Space(ABC):
     """Coordinates `z` of a set's points. Shapes: `z` `(rows, *any)`, points `(rows, *shape)`."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> Shape:
+        """Shape of one point's coordinates."""
 
     @abstractmethod
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -45,6 +52,10 @@ class BoxSpace(Space):
 
     box: Box
 
+    @property
+    def shape(self) -> Shape:
+        return self.box.shape
+
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         return self.box.sample(count, generator)
 
@@ -63,6 +74,10 @@ class BallSpace(Space):
     """A cut ball, in its own coordinates; steps of one length along the gradient, less what the cut forbids."""
 
     ball: Ball
+
+    @property
+    def shape(self) -> Shape:
+        return self.ball.shape
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         return self.ball.sample(count, generator)
@@ -85,6 +100,10 @@ class HullSpace(Space):
 
     hull: Hull
 
+    @property
+    def shape(self) -> Shape:
+        return (len(self.hull.points),)
+
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         n = len(self.hull.points)
         w = -torch.rand((count, n), generator=generator, dtype=torch.float64).clamp_min(1e-300).log()
@@ -105,6 +124,42 @@ class HullSpace(Space):
         return _onto_simplex(z - math.sqrt(2) * size * gradient / _flat_norm(gradient, 2))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StackSpace(Space):
+    """Pairs of points, in the coordinates of both, flat and one after the other."""
+
+    first: Space
+    second: Space
+
+    @property
+    def shape(self) -> Shape:
+        return (math.prod(self.first.shape) + math.prod(self.second.shape),)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        second = self.second.sample(count, generator)
+        order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(count - 1, generator=generator)])
+        return self._joined(self.first.sample(count, generator), second[order.to(second.device)])
+
+    def locate(self, x: Tensor) -> Tensor:
+        return self._joined(self.first.locate(x[:, 0]), self.second.locate(x[:, 1]))
+
+    def point(self, z: Tensor) -> Tensor:
+        first, second = self._parts(z)
+        return torch.stack([self.first.point(first), self.second.point(second)], dim=1)
+
+    def step(self, z: Tensor, gradient: Tensor, size: float) -> Tensor:
+        steps = zip((self.first, self.second), self._parts(z), self._parts(gradient), strict=True)
+        return self._joined(*(space.step(part, g, size) for space, part, g in steps))
+
+    @staticmethod
+    def _joined(first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat([first.flatten(1), second.flatten(1)], dim=1)
+
+    def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        n = math.prod(self.first.shape)
+        return z[:, :n].reshape(-1, *self.first.shape), z[:, n:].reshape(-1, *self.second.shape)
+
+
 def _onto_simplex(w: Tensor) -> Tensor:
     """The nearest convex weights to each row, by the sorted threshold. Source: Held, Wolfe & Crowder 1974."""
     ordered = w.sort(dim=1, descending=True).values
@@ -122,4 +177,6 @@ def space_of(region: Region) -> Space:
         return BallSpace(region)
     if isinstance(region, Hull):
         return HullSpace(region)
+    if isinstance(region, Stack):
+        return StackSpace(space_of(region.first), space_of(region.second))
     raise TypeError(f"no attack moves through a {type(region).__name__}; add its coordinates in verify/space.py")

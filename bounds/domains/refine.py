@@ -11,10 +11,10 @@ from bounds.domains import interval, linear
 from bounds.domains.trace import Trace
 from bounds.gates import Gates
 from bounds.graph import Graph, Node
-from bounds.ops.base import Elementwise
+from bounds.ops.base import Affine, Elementwise
 from bounds.region import Box, Region
 
-__all__ = ["chunks", "circuit_trace", "closure", "enter_delta", "model_trace", "open_elements", "zero_box"]
+__all__ = ["chunks", "circuit_trace", "closure", "enter_delta", "model_trace", "open_elements", "ranges", "zero_box"]
 
 
 def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) -> Trace:
@@ -35,6 +35,21 @@ def closure(graph: Graph, box: Box, tensors: Iterable[str]) -> dict[str, Box]:
     """
     known = model_trace(graph, box, 0, refine=False).value
     return {name: Box(known[name].lower[0], known[name].upper[0]) for name in tensors}
+
+
+def ranges(graph: Graph, region: Region, tensors: Iterable[str], memory: int) -> dict[str, Box]:
+    """The intervals of values that the model's tensors take over a region, as tight as linear bounds find them, without a batch
+    axis."""
+    trace = model_trace(graph, region, memory)
+    found: dict[str, Box] = {}
+    for name in tensors:
+        node, box = graph.node[name], trace.value[name]
+        if isinstance(node.op, Affine):  # what elementwise operators read is as tight as it gets already
+            every = torch.ones((1, box.lower.numel()), dtype=torch.bool, device=graph.device)
+            sign = torch.ones_like(box.lower).flatten(1)
+            box = _tighten(trace, node, _tighten(trace, node, box, every, sign, memory), every, -sign, memory)
+        found[name] = Box(box.lower[0], box.upper[0])
+    return found
 
 
 def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine: bool = True) -> Trace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class OnnxRuntime(Runtime):
         `output` is the tensor that counts as the output."""
         self._original, self._model, self._input, self._output = original, model, input_name, output
         self._sessions: dict[tuple[str, ...] | None, Any] = {}
+        self._showing: dict[tuple[str, ...], Any] = {}
         self._kinds: dict[str, int] | None = None
 
     def outputs(self, x: Array) -> Array:
@@ -41,19 +42,31 @@ class OnnxRuntime(Runtime):
             feeds[f"certify.patch.{i}"] = np.where(mask, 0, patch[site])
         return self._run(self._sessions[sites], feeds)
 
+    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
+        names = tuple(sorted(sites))
+        if names not in self._showing:
+            self._showing[names] = _session(self._ending(self._model, names))
+        session = self._showing[names]
+        found = session.run(list(names), self._cast(session, {self._input: x}))
+        return {name: np.asarray(value) for name, value in zip(names, found, strict=True)}
+
     def _run(self, session: Any, feeds: Mapping[str, Array]) -> Array:
+        return np.asarray(session.run([self._output], self._cast(session, feeds))[0])
+
+    def _cast(self, session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Feeds in the types that a session takes."""
         kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
         wanted = {i.name: kinds[i.type] for i in session.get_inputs() if i.name in feeds}
-        cast = {name: np.asarray(value, dtype=wanted[name], order="C") for name, value in feeds.items()}
-        return np.asarray(session.run([self._output], cast)[0])
+        return {name: np.asarray(value, dtype=wanted[name], order="C") for name, value in feeds.items()}
 
-    def _ending(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A copy with `output` as its only output."""
+    def _ending(self, model: onnx.ModelProto, outputs: tuple[str, ...] = ()) -> onnx.ModelProto:
+        """A copy with some tensors as its outputs, by default `output` alone."""
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
-        if not any(o.name == self._output for o in copy.graph.output):
+        wanted = outputs or (self._output,)
+        if outputs or not any(o.name == self._output for o in copy.graph.output):
             del copy.graph.output[:]
-            copy.graph.output.append(helper.make_tensor_value_info(self._output, self._kind(self._output), None))
+            copy.graph.output.extend(helper.make_tensor_value_info(name, self._kind(name), None) for name in wanted)
         return copy
 
     def _gated(self, sites: tuple[str, ...]) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,3 +33,7 @@ class Runtime(ABC):
         Shapes: `kept[site]` and `patch[site]` have the tensor's shape, leading axis included. Sites are names of the graph's
         nodes; both mappings have the same ones. What is kept is recomputed from what is upstream, patched values included.
         """
+
+    @abstractmethod
+    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
+        """The model's own values at some tensors, for one input. Shapes: the tensors', leading axis included."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -31,6 +31,10 @@ class TorchRuntime(Runtime):
 
     def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
         return self._run(x, kept, patch)[self._output].numpy()
+
+    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
+        values = self.values(x)
+        return {site: values[site].numpy() for site in sites}
 
     def values(self, x: Array) -> dict[str, Tensor]:
         """Every tensor that the program computes for one input."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,9 @@ class _Deaf(Runtime):
 
     def outputs(self, x: Array) -> Array:
         return self._inner.outputs(x)
+
+    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
+        return self._inner.activations(x, sites)
 
     def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
         return self._inner.outputs(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -154,6 +154,9 @@ class _Noisy(Runtime):
 
     def outputs(self, x: Array) -> Array:
         return self.original.outputs(x)
+
+    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
+        return self.original.activations(x, sites)
 
     def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
         return self.original.intervened(x, kept, patch) + np.float32(self.noise)
