@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bounds.domains.refine import circuit_trace, model_trace
 from bounds.domains.sharpen import difference_trace
+from bounds.domains.shrink import shrink
 from bounds.domains.slopes import Tuned, tune
 from bounds.domains.split import Limits, split_trace
 from bounds.domains.trace import Trace
@@ -83,7 +84,8 @@ class Branching:
     def __post_init__(self) -> None:
         query = self.query
         model = model_trace(query.graph, query.region, self.memory) if self.model is None else self.model
-        self.base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
+        base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
+        self.query, self.base = shrink(query, base)
         self.goals = _goals(query)
         box = query.region.box()
         self.by_input = int((box.lower < box.upper).sum()) <= _FEW_INPUTS

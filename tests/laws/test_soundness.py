@@ -13,6 +13,7 @@ from bounds.query import Query
 from specs.strategies import cases, describe
 from tests.laws.backend import backends, check_all_kept, check_batch, check_order, check_sound
 from tests.laws.examples import collect, share
+from tests.laws.shrink import check_shrink, dense_case
 from tests.laws.split import check_split
 from tests.laws.trace import check_nested, check_trace
 
@@ -39,6 +40,12 @@ def test_points_are_inside_every_box_in_float32(case: Case, seed: int) -> None:
 def test_subproblems_lose_no_point(case: Case, seed: int) -> None:
     note(describe(*case))
     check_split(case[0], case[1][0], seed)
+
+
+def test_dead_neurons_are_not_missed() -> None:
+    """The same examples on every run; enough of them have neurons to drop."""
+    gone = [check_shrink(*dense_case(seed), seed) for seed in range(40)]
+    assert sum(n > 0 for n in gone) >= 20
 
 
 @share(2)

@@ -22,6 +22,7 @@ from tests.laws.backend import check_all_kept, check_sound
 from tests.laws.elementwise import check_elementwise
 from tests.laws.examples import collect
 from tests.laws.region import check_region
+from tests.laws.shrink import check_shrink, dense_case
 from tests.laws.split import check_split
 from tests.laws.trace import check_trace
 
@@ -95,6 +96,11 @@ def _subproblem() -> None:
         check_split(query, masks[0], seed)
 
 
+def _shrunken() -> None:
+    for seed in range(30):
+        check_shrink(*dense_case(seed), seed)
+
+
 LAWS: Mapping[str, Callable[[], None]] = {
     "affine": _affine,
     "elementwise": _elementwise,
@@ -104,4 +110,5 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "bound": _bound,
     "all kept": _all_kept,
     "subproblem": _subproblem,
+    "shrunken": _shrunken,
 }

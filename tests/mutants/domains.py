@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bounds.domains import difference, interval, linear, refine, sharpen, slopes, split
+from bounds.domains import difference, interval, linear, refine, sharpen, shrink, slopes, split
 from bounds.domains.trace import Trace
 from bounds.gates import Gates
 from bounds.graph import Node
@@ -187,3 +187,24 @@ def multipliers_of_the_wrong_sign(patch: Patch) -> None:
                     value.copy_(-value.abs() - 0.1)
 
     patch.setattr(slopes, "_clamp", free)
+
+
+# neurons that are dropped ----------------------------------------------------------------------------------------------------
+
+
+@mutant("shrunken")
+def neurons_dead_in_the_model_alone_dropped(patch: Patch) -> None:
+    def of_the_model(original: Any, base: Trace, name: str) -> Tensor:
+        assert base.model is not None
+        return original(replace(base, read={**base.read, name: base.model.read[name]}), name)
+
+    changed(patch, shrink, "_nonzero", of_the_model)
+
+
+@mutant("shrunken")
+def neurons_of_constant_value_dropped(patch: Patch) -> None:
+    def varying(original: Any, base: Trace, name: str) -> Tensor:
+        box = base.read[name]
+        return original(base, name) & (box.lower != box.upper).flatten(1).any(0)
+
+    changed(patch, shrink, "_nonzero", varying)
