@@ -121,6 +121,28 @@ def show_command(file: str, allow_code: bool) -> Action:
     return partial(show.run, file, allow_code)
 
 
+@cli.group("export", no_args_is_help=False)
+def export_group() -> None:
+    """Write a claim as files for other tools."""
+
+
+@export_group.command("vnnlib")
+@click.argument("circuit", metavar="CIRCUIT.json")
+@click.option("--spec", required=True, metavar="SPEC.yaml", help="What is claimed of the circuit.")
+@click.option("--out", required=True, metavar="DIR", help="Write the files into this directory.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
+def export_vnnlib_command(**options: Any) -> Action:
+    """Write the claim that CIRCUIT.json meets SPEC.yaml as ONNX and VNN-LIB 1.0.
+
+    One pair of files a claim. A verifier's unsat proves it. Its sat is a counterexample, or a point where the deviation is the
+    tolerance exactly, which violates nothing: VNN-LIB has no strict comparison. Regions must be boxes.
+    """
+    from verify.commands import export
+
+    return partial(export.run, export.Options(**options))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit."""
     sys.exit(_code(list(sys.argv[1:] if arguments is None else arguments)))
