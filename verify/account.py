@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["account", "versions"]
 
 DISTRIBUTION = "circuit-certify"
-_LIBRARIES = {"native": DISTRIBUTION, "auto": DISTRIBUTION, "lirpa": "auto_LiRPA", "milp": "scipy"}
+_LIBRARIES = {"native": DISTRIBUTION, "auto": DISTRIBUTION, "lirpa": "auto_LiRPA", "milp": "highspy"}
 
 
 def account(
