@@ -12,6 +12,7 @@ Parts, all of them where none is named:
   and optimised difference bounds; and which rung of the ladder decides such questions.
 
 Peers are installed by `python -m benchmarks.peers.install --into DIR`. Everybody has one thread, is told the same limit and is
-ended the same grace after it; times are wall times with start-up. A peer's counterexample that does not replay is `spurious`.
+ended the same grace after it; times are wall times with start-up. A peer's counterexample that does not replay is `spurious`,
+one that only holds within VNN-COMP's tolerance `near`: neither counts.
 Rows go to `OUT/rows.jsonl` as they come, and tables are made of those rows only.
 """

@@ -68,11 +68,23 @@ def sequence_table(rows: Rows) -> str:
     sampled = [line for case, limit in keys for line in _sampled(rows.some(part=sequence.PART, case=case, limit_s=limit), case)]
     told = (
         "The same sampled questions for all. Seconds of `certify` are those of these questions in the search, plus all of its "
-        "start-up; `ratio` is the tool's seconds over these; time-outs count with the time they took."
+        "start-up; `ratio` is the tool's seconds over these; time-outs count as they took. `near`: the counterexample "
+        "holds within 1e-4 only; `spurious`: not even so; neither counts as decided."
     )
     parts = ["### Searches\n\n" + table(head, whole)]
     if sampled:
-        heads = ["search", "tool", "asked", "decided", "spurious", "seconds", "ratio", "slowest", "decided, not by certify"]
+        heads = [
+            "search",
+            "tool",
+            "asked",
+            "decided",
+            "near",
+            "spurious",
+            "seconds",
+            "ratio",
+            "slowest",
+            "decided, not by certify",
+        ]
         parts.append(f"### Sampled questions of the searches\n\n{told}\n\n" + table(heads, sampled))
     return "\n\n".join(parts)
 
@@ -100,9 +112,9 @@ def _sampled(mine: Sequence[Row], case: str) -> list[list[str]]:
         spent = sum(row["time_s"] for row in theirs)
         same = sum(ours[row["query"]]["time_s"] for row in theirs) + (end["start_s"] if end else 0.0)
         beyond = [row for row in decided if ours[row["query"]]["verdict"] not in queries.DECIDED]
-        spurious = sum(row["verdict"] == "spurious" for row in theirs)
+        wrong = [str(sum(row["verdict"] == word for row in theirs)) for word in ("near", "spurious")]
         slowest = max((row["time_s"] for row in theirs), default=0.0)
-        counts = [str(len(theirs)), str(len(decided)), str(spurious), f"{spent:.1f}", f"{spent / same:.1f}", f"{slowest:.1f}"]
+        counts = [str(len(theirs)), str(len(decided)), *wrong, f"{spent:.1f}", f"{spent / same:.1f}", f"{slowest:.1f}"]
         lines.append([case, tool, *counts, str(len(beyond))])
     if lines:
         some = {row["query"] for row in others if row["query"] in ours}
@@ -110,7 +122,7 @@ def _sampled(mine: Sequence[Row], case: str) -> list[list[str]]:
         decided = sum(row["verdict"] in queries.DECIDED for row in own)
         spent = sum(row["time_s"] for row in own) + (end["start_s"] if end else 0.0)
         slowest = max(row["time_s"] for row in own)
-        lines.insert(0, [case, OURS, str(len(own)), str(decided), "0", f"{spent:.1f}", "1.0", f"{slowest:.1f}", "–"])
+        lines.insert(0, [case, OURS, str(len(own)), str(decided), "0", "0", f"{spent:.1f}", "1.0", f"{slowest:.1f}", "–"])
     return lines
 
 

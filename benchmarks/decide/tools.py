@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.decide.question import Question
 from benchmarks.peers.base import GRACE_S, Answer, Peer, run
 from benchmarks.peers.base import Verdict as Said
+from benchmarks.peers.witness import NEAR
 
 __all__ = ["OURS", "Exported", "ask_certify", "ask_peer", "export"]
 
@@ -70,7 +71,7 @@ class Exported:
 def export(question: Question) -> Exported:
     """The same question for other verifiers, by `certify export vnnlib`; not part of anybody's time."""
     target = question.folder / "vnnlib"
-    asked = [sys.executable, "-m", "verify.cli", "export", "vnnlib", str(question.circuit.absolute())]
+    asked = [sys.executable, "-m", "verify.cli", "export", "vnnlib", str(question.circuit.absolute()), "--force"]
     with tempfile.TemporaryDirectory(prefix="export-") as made:
         asked += ["--spec", str(question.spec.absolute()), "--out", str(target.absolute())]
         output = run(asked, _EXPORT_LIMIT_S, Path(made), _ROOT)
@@ -81,10 +82,12 @@ def export(question: Question) -> Exported:
 
 
 def ask_peer(peer: Peer, exported: Exported, limit_s: float, tolerance: float) -> dict[str, Any]:
-    """One call of a peer, in the same fields. A `sat` whose witness does not hold is `spurious`; `proven` where it says a bound
-    of the margin."""
+    """One call of a peer, in the same fields. A `sat` whose witness holds within VNN-COMP's tolerance only is `near`, one whose
+    witness does not hold at all `spurious`; `proven` where it says a bound of the margin."""
     answer: Answer = peer.solve(exported.onnx, exported.vnnlib, limit_s)
-    verdict = "spurious" if answer.confirmed is False else _OURS.get(answer.verdict, answer.verdict)
+    verdict = _OURS.get(answer.verdict, answer.verdict)
+    if answer.replay is not None and not answer.replay.confirmed:
+        verdict = "near" if answer.replay.miss <= NEAR else "spurious"
     return {
         "tool": peer.name,
         "limit_s": limit_s,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
-from benchmarks.peers.witness import replayed
+from benchmarks.peers.witness import Replay, replayed
 
 __all__ = ["GRACE_S", "Answer", "Output", "Peer", "Verdict", "run"]
 
@@ -28,16 +28,16 @@ GRACE_S = 5.0
 class Answer:
     """What a peer said of "is there a counterexample": `sat`, there is one; `unsat`, there is none.
 
-    `time_s` is wall time, start-up included. `witness` is the flat input that came with `sat`; `confirmed` whether onnxruntime,
-    asked with that input moved into the region, shows a violation without any tolerance (None: nothing to check). `bound` is
-    the best lower bound that it printed of the least output; None where it prints none.
+    `time_s` is wall time, start-up included. `witness` is the flat input that came with `sat`; `replay` what onnxruntime shows
+    there (None: nothing to check). `bound` is the best lower bound that it printed of the least output; None where it prints
+    none.
     """
 
     verdict: Verdict
     time_s: float
     note: str = ""
     witness: tuple[float, ...] | None = None
-    confirmed: bool | None = None
+    replay: Replay | None = None
     bound: float | None = None
 
 
@@ -156,5 +156,5 @@ class Peer(ABC):
             return Answer(verdict, output.time_s, note, bound=self.bound(output))
         if witness is None:
             return Answer(verdict, output.time_s, note or "no witness given")
-        confirmed, seen = replayed(onnx, vnnlib, witness)
-        return Answer(verdict, output.time_s, "; ".join(filter(None, (note, seen))), witness, confirmed)
+        seen = replayed(onnx, vnnlib, witness)
+        return Answer(verdict, output.time_s, "; ".join(filter(None, (note, seen.note))), witness, seen)

@@ -40,10 +40,33 @@ def _reads_differences(parsing: Any, equation: Any) -> None:
     parsing.subEquations = subtracted
 
 
+def _reads_masks(parsing: Any, equation: Any) -> None:
+    """Teach its ONNX reader products with a constant tensor; as released it multiplies by one number only."""
+    numpy = import_module("numpy")
+
+    def multiplied(self: Any, node: Any, makeEquations: bool) -> None:
+        first, second = node.input
+        name, factors = node.output[0], self.constantMap[second]
+        self.shapeMap[name] = self.shapeMap[first]
+        if not makeEquations:
+            return
+        every = numpy.broadcast_to(factors, self.varMap[first].shape).reshape(-1)
+        for x, factor, out in zip(self.varMap[first].reshape(-1), every, self.makeNewVariables(name).reshape(-1), strict=True):
+            stated = equation()
+            stated.addAddend(float(factor), x)
+            stated.addAddend(-1, out)
+            stated.setScalar(0.0)
+            self.query.addEquation(stated)
+
+    parsing.mulEquations = multiplied
+
+
 def _decided(question: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     marabou, utils = import_module("maraboupy.Marabou"), import_module("maraboupy.MarabouUtils")
-    _reads_differences(import_module("maraboupy.parsers.ONNXParser").ONNXParser, utils.Equation)
+    parsing = import_module("maraboupy.parsers.ONNXParser").ONNXParser
+    _reads_differences(parsing, utils.Equation)
+    _reads_masks(parsing, utils.Equation)
     unsure = ""
     for number, (rows, bounds) in enumerate(question["disjuncts"]):
         left = question["timeout_s"] - (time.monotonic() - began)

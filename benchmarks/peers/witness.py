@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import numpy as np
 
 from benchmarks.peers.vnnlib import read_property
 
-__all__ = ["assignment", "replayed"]
+__all__ = ["NEAR", "Replay", "assignment", "replayed"]
+
+NEAR = 1e-4
+"""What VNN-COMP's checker calls correct within tolerance. Such a witness shows nothing; but the answer may well be right."""
 
 _PAIR = re.compile(r"\(\s*X_(\d+)\s+([^\s()]+)\s*\)")
 
@@ -29,8 +33,22 @@ def assignment(text: str) -> tuple[float, ...] | None:
     return tuple(found[i] for i in range(len(found)))
 
 
-def replayed(onnx: Path, vnnlib: Path, witness: tuple[float, ...]) -> tuple[bool, str]:
-    """Whether the network's own runtime shows the violation, without any tolerance, and what to say of it.
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """`miss` is how far the outputs are from a violation: 0 or less where the witness is one; infinite where it is none at
+    all. `note` says so in words."""
+
+    miss: float
+    note: str
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it is a violation, without any tolerance."""
+        return self.miss <= 0
+
+
+def replayed(onnx: Path, vnnlib: Path, witness: tuple[float, ...]) -> Replay:
+    """What the network's own runtime shows at a witness.
 
     The input is moved into the region first and rounded inward to float32: a point just outside is no counterexample, one just
     inside is as good. Raises: ValueError: the VNN-LIB file is malformed.
@@ -38,7 +56,7 @@ def replayed(onnx: Path, vnnlib: Path, witness: tuple[float, ...]) -> tuple[bool
     asked = read_property(vnnlib)
     x = np.asarray(witness, np.float64)
     if x.shape != asked.lower.shape or not bool(np.isfinite(x).all()):
-        return False, f"spurious: a witness of {x.size} finite numbers where {asked.lower.size} are needed"
+        return Replay(math.inf, f"spurious: a witness of {x.size} finite numbers where {asked.lower.size} are needed")
     inside = np.clip(x, asked.lower, asked.upper)
     rounded = inside.astype(np.float32)
     rounded = np.where(rounded > asked.upper, np.nextafter(rounded, np.float32(-np.inf)), rounded)
@@ -47,8 +65,8 @@ def replayed(onnx: Path, vnnlib: Path, witness: tuple[float, ...]) -> tuple[bool
     excess = asked.excess(_outputs(onnx, rounded))
     said = f", moved {moved:.1e} into the region" if moved > 1e-6 else ""
     if excess <= 0:
-        return True, f"witness confirmed{said}"
-    return False, f"spurious: the witness misses by {excess:.1e}{said}" if math.isfinite(excess) else "spurious: not a number"
+        return Replay(excess, f"witness confirmed{said}")
+    return Replay(excess, f"{'within tolerance' if excess <= NEAR else 'spurious'}: the witness misses by {excess:.1e}{said}")
 
 
 def _outputs(onnx: Path, x: Any) -> Any:

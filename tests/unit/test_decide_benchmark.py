@@ -102,6 +102,8 @@ def test_a_peer_is_put_in_our_words(query: tuple[Path, Path], tmp_path: Path) ->
     assert ask_peer(pretend(tmp_path / "a", "echo unsat"), exported, 5, 1.0)["verdict"] == "certified"
     spurious = ask_peer(pretend(tmp_path / "b", "echo 'sat\n((X_0 0.2) (X_1 0.75))'"), exported, 5, 1.0)
     assert spurious["verdict"] == "spurious" and "misses" in spurious["note"]
+    near = ask_peer(pretend(tmp_path / "d", "echo 'sat\n((X_0 0.74999) (X_1 0.75))'"), exported, 5, 1.0)
+    assert near["verdict"] == "near" and "1.0e-05" in near["note"]
     bounded = ask_peer(pretend(tmp_path / "c", "echo unknown; echo 'crown: worst=-0.5' >&2"), exported, 5, 1.0)
     assert (bounded["verdict"], bounded["proven"]) == ("unknown", 1.5)
 

@@ -89,13 +89,16 @@ def test_assignments() -> None:
 
 
 def test_replay(query: tuple[Path, Path]) -> None:
-    assert replayed(*query, (0.75, 0.75)) == (True, "witness confirmed")
-    confirmed, note = replayed(*query, (0.74, 0.75))
-    assert not confirmed and note.startswith("spurious: the witness misses by 1.0e-02")
-    confirmed, note = replayed(*query, (3.0, 0.75))
-    assert confirmed and "moved 2.0e+00" in note
-    assert replayed(*query, (0.75,))[0] is False
-    assert replayed(*query, (float("nan"), 0.75))[0] is False
+    exact = replayed(*query, (0.75, 0.75))
+    assert exact.confirmed and exact.note == "witness confirmed"
+    missed = replayed(*query, (0.74, 0.75))
+    assert not missed.confirmed and missed.note.startswith("spurious: the witness misses by 1.0e-02")
+    close = replayed(*query, (0.74999, 0.75))
+    assert not close.confirmed and close.note.startswith("within tolerance: the witness misses by 1.0e-05")
+    outside = replayed(*query, (3.0, 0.75))
+    assert outside.confirmed and "moved 2.0e+00" in outside.note
+    assert not replayed(*query, (0.75,)).confirmed
+    assert not replayed(*query, (float("nan"), 0.75)).confirmed
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ def test_replay(query: tuple[Path, Path]) -> None:
 )
 def test_answers(query: tuple[Path, Path], tmp_path: Path, script: str, verdict: str, confirmed: bool | None) -> None:
     answer = pretend(tmp_path, script).solve(*query, 5)
-    assert (answer.verdict, answer.confirmed) == (verdict, confirmed)
+    assert (answer.verdict, answer.replay.confirmed if answer.replay else None) == (verdict, confirmed)
     assert 0 < answer.time_s < 5
     if verdict == "error":
         assert answer.note == "no licence"
