@@ -105,8 +105,8 @@ class Graph:
         """Run the program; with `gates`, run the intervened program.
 
         Shapes: `x` `(batch, *input_shape)`; `masks` `(batch, gates.size)` bool, True for kept; `patches` for each gated tensor
-        without a source `(batch, *shape)`, the values that ablated elements take. Returns the output and the tensors named in `keep` (as
-        computed, before their own gate). Cost: one forward pass; tensors are dropped after their last reader.
+        without a source `(batch, *shape)`, the values that ablated elements take. Returns the output and the tensors named in
+        `keep` (as computed, before their own gate). Cost: one forward pass; tensors are dropped after their last reader.
         """
         kept = gates.expand(masks) if gates is not None and masks is not None else {}
         sources = gates.sources if gates is not None else {}

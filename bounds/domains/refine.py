@@ -11,7 +11,7 @@ from bounds.domains import interval, linear
 from bounds.domains.trace import Trace
 from bounds.gates import Gates
 from bounds.graph import Graph, Node
-from bounds.ops.base import Affine, Elementwise
+from bounds.ops.base import Elementwise
 from bounds.region import Box, Region
 
 __all__ = ["chunks", "circuit_trace", "closure", "enter_delta", "model_trace", "open_elements", "ranges", "zero_box"]
@@ -43,13 +43,21 @@ def ranges(graph: Graph, region: Region, tensors: Iterable[str], memory: int) ->
     trace = model_trace(graph, region, memory)
     found: dict[str, Box] = {}
     for name in tensors:
-        node, box = graph.node[name], trace.value[name]
-        if isinstance(node.op, Affine):  # what elementwise operators read is as tight as it gets already
-            every = torch.ones((1, box.lower.numel()), dtype=torch.bool, device=graph.device)
-            sign = torch.ones_like(box.lower).flatten(1)
-            box = _tighten(trace, node, _tighten(trace, node, box, every, sign, memory), every, -sign, memory)
+        box = _tightest(trace, name, memory)
         found[name] = Box(box.lower[0], box.upper[0])
     return found
+
+
+def _tightest(trace: Trace, name: str, memory: int) -> Box:
+    """A tensor's box after backward bounds of all its elements; behind an elementwise operator those of what it reads."""
+    if name == trace.graph.input:
+        return trace.value[name]
+    node, box = trace.graph.node[name], trace.value[name]
+    if isinstance(node.op, Elementwise):
+        return interval.image(node, [_tightest(trace, node.inputs[0], memory)]).intersect(box)
+    every = torch.ones((1, box.lower.numel()), dtype=torch.bool, device=trace.graph.device)
+    sign = torch.ones_like(box.lower).flatten(1)
+    return _tighten(trace, node, _tighten(trace, node, box, every, sign, memory), every, -sign, memory)
 
 
 def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine: bool = True) -> Trace:

@@ -45,6 +45,11 @@ def test_bundled_cases(folder: Path, run: Run, tmp_path: Path) -> None:
     assert shown.returncode == 0 and expected in shown.stdout
 
 
+def _asked(folder: Path, circuit: dict[str, Any], spec: dict[str, Any]) -> tuple[Path, str, Path]:
+    paths = write(folder, circuit, spec)
+    return paths[0], "--spec", paths[1]
+
+
 def test_json_is_the_report_and_nothing_else(run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]) -> None:
     circuit, spec = write(tmp_path, *case)
     done = run(circuit, "--spec", spec, "--json", "--seed", 7)
@@ -96,6 +101,19 @@ def test_every_agreement_and_patching(
     paths = write(tmp_path, circuit, spec)
     done = run(paths[0], "--spec", paths[1])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["reachable", "resample", "closed"])
+def test_values_from_a_region(kind: str, run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    circuit, spec = case
+    for tolerance, expected in ((9.0, 0), (1e-3, 1)):
+        spec |= {"patching": {"kind": kind, kind: spec["input"]}, "agreement": {"metric": "logits", "tolerance": tolerance}}
+        done = run(*_asked(tmp_path, circuit, spec), "--json")
+        assert done.returncode == expected, done.stdout + done.stderr
+        report = json.loads(done.stdout)
+        assert report["claims"][0]["monotone"]["known"] == (kind == "closed")
+    rows = [row for site in report["witness"]["patch_rows"].values() for row in site if row is not None]
+    assert bool(rows) == (kind != "closed") and len(report["witness"]["patch_inputs"]) == len(set(rows))
 
 
 @pytest.mark.parametrize(

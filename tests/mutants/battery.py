@@ -21,6 +21,7 @@ from tests.laws.affine import check_affine
 from tests.laws.backend import check_all_kept, check_sound
 from tests.laws.elementwise import check_elementwise
 from tests.laws.examples import collect
+from tests.laws.monotone import check_monotone
 from tests.laws.region import check_region
 from tests.laws.shrink import check_shrink, dense_case
 from tests.laws.split import check_split
@@ -101,6 +102,12 @@ def _shrunken() -> None:
         check_shrink(*dense_case(seed), seed)
 
 
+def _monotone() -> None:
+    for seed, (query, _) in enumerate(_cases()):
+        if not query.gates.sources:
+            check_monotone(query, seed)
+
+
 LAWS: Mapping[str, Callable[[], None]] = {
     "affine": _affine,
     "elementwise": _elementwise,
@@ -108,6 +115,7 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "trace": _trace,
     "trace in float32": _trace_in_float32,
     "bound": _bound,
+    "monotone": _monotone,
     "all kept": _all_kept,
     "subproblem": _subproblem,
     "shrunken": _shrunken,

@@ -250,8 +250,6 @@ def test_patch_values_from_inputs(model: Model, tmp_path: Path, monkeypatch: pyt
             {"kind": "box", "lower": {"/act/Relu": 0, "relu_2": [0, 0, 2, 0, 0]}, "upper": {"/act/Relu": 0, "relu_2": 1}},
             "spec.yaml $.patching.box.lower.relu_2: element 2 is above its upper end",
         ),
-        ({"kind": "closed", "closed": {"kind": "box", "lower": 0, "upper": 1}}, "'closed' patching is not supported yet"),
-        ({"kind": "resample", "resample": {"kind": "box", "lower": 0, "upper": 1}}, "'resample' patching is not supported yet"),
     ],
 )
 def test_refuses_patches(model: Model, patching: dict[str, Any], message: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +11,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from bounds.region import Ball, Box, Hull, Region
-from specs.encode import Problem, encode_scope
-from specs.model import Model, load_model
+from specs.encode import Problem
 from specs.models.runtime import Array, Mask, Runtime
-from specs.record import Origin
-from specs.spec import Spec
+from tests.nets import asked, net, random_net
 from verify.attack import Found, attack
 from verify.falsify import Replay, replay, witness_of
 from verify.pool import Points, WitnessPool, circuit_outputs
 from verify.space import space_of
 
 Weights = NDArray[Any]
-
-
-def _net(folder: Path, layers: Sequence[tuple[Any, Any]], activation: str = "Relu") -> Model:
-    """Dense layers with an activation `act_i` after each but the last. Weights are `(out, in)`."""
-    nodes: list[Any] = []
-    constants: list[Any] = []
-    seen = "x"
-    for i, (weight, bias) in enumerate(layers):
-        last = i == len(layers) - 1
-        for name, value in ((f"w{i}", weight), (f"b{i}", bias)):
-            constants.append(numpy_helper.from_array(np.asarray(value, dtype=np.float32), name))
-        nodes.append(helper.make_node("Gemm", [seen, f"w{i}", f"b{i}"], ["y" if last else f"h{i}"], transB=1))
-        if not last:
-            nodes.append(helper.make_node(activation, [f"h{i}"], [f"act_{i}"]))
-        seen = f"act_{i}"
-    sizes = np.shape(layers[0][0])[1], np.shape(layers[-1][0])[0]
-    ends = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s])] for n, s in zip("xy", sizes, strict=True)]
-    graph = helper.make_graph(nodes, "g", ends[0], ends[1], constants)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    (folder / "net.onnx").write_bytes(made.SerializeToString())
-    return load_model("net.onnx", shown="c", where="", base=folder)
-
-
-def _random(folder: Path, *sizes: int, activation: str = "Relu", seed: int = 0) -> Model:
-    rng = np.random.default_rng(seed)
-    layers = [(rng.normal(size=(o, i)) / np.sqrt(i), rng.normal(size=o) / 4) for i, o in pairwise(sizes)]
-    return _net(folder, layers, activation)
-
-
-def _ask(model: Model, region: Mapping[str, Any], tolerance: float = 0.0, **parts: Mapping[str, Any]) -> Problem:
-    entries = {
-        "format": "certify.spec/1",
-        "input": dict(region),
-        "patching": dict(parts.get("patching", {"kind": "zero"})),
-        "agreement": {"metric": "logits", **parts.get("agreement", {}), "tolerance": tolerance},
-    }
-    spec = Spec.model_validate(entries, context=Origin("spec.yaml", Path(".")))
-    scope = {site.name: "neuron" for site in model.sites() if site.after_activation}
-    return encode_scope(scope, spec, model, file="spec.yaml")
 
 
 def _without(problem: Problem, *ablated: int) -> Tensor:
@@ -88,8 +45,8 @@ def test_finds_a_violation_in_one_corner(tmp_path: Path, activation: str, most: 
     """The ablated neuron is on only close to one corner of 24 dimensions: sampling has no chance. Descent has, and for a ReLU,
     whose margin is flat anywhere else, the descent on what it reads."""
     corner = np.random.default_rng(0).integers(0, 2, 24) * 2.0 - 1
-    model = _net(tmp_path, [([corner], [0.5 - (corner > 0).sum()]), ([[1.0]], [1.0])], activation)
-    problem = _ask(model, BOX, most - 0.02)
+    model = net(tmp_path, [([corner], [0.5 - (corner > 0).sum()]), ([[1.0]], [1.0])], activation)
+    problem = asked(model, BOX, most - 0.02)
     query, mask = problem.claims[0].query, _without(problem, 0)
     sampled = Points(query.region.sample(4000, torch.Generator().manual_seed(0)), {})
     assert bool((query.margins.at(circuit_outputs(query, sampled, mask), query.graph(sampled.x)) > 0).all())
@@ -100,10 +57,10 @@ def test_finds_a_violation_in_one_corner(tmp_path: Path, activation: str, most: 
 
 def test_inputs_and_patches_move_together(tmp_path: Path) -> None:
     """`|f_C - f_G|` is 3 only where the input and both patch values are at the right ends, all at once."""
-    model = _net(tmp_path, [(np.eye(2), [0.0, 0.0]), ([[1.0, -1.0], [0.0, 0.5]], [0.0, 0.0])])
+    model = net(tmp_path, [(np.eye(2), [0.0, 0.0]), ([[1.0, -1.0], [0.0, 0.5]], [0.0, 0.0])])
     region = {"kind": "box", "lower": [0.25, 0.25], "upper": [1.0, 1.0]}
     bounds = {"kind": "box", "lower": {"act_0": [0.0, -1.0]}, "upper": {"act_0": [2.5, 2.0]}}
-    problem = _ask(model, region, 4.2, patching=bounds)
+    problem = asked(model, region, 4.2, patching=bounds)
     mask = _without(problem, 0, 1)
     found = attack(problem.claims[0].query, mask, seed=0)
     seen = _replay(problem, mask, found)
@@ -120,8 +77,8 @@ def test_inputs_and_patches_move_together(tmp_path: Path) -> None:
     ids=str,
 )
 def test_no_worse_than_a_dense_grid(tmp_path: Path, agreement: Mapping[str, Any]) -> None:
-    model = _random(tmp_path, 2, 12, 8, 3, seed=3)
-    problem = _ask(model, {"kind": "box", "lower": -1.0, "upper": 1.0}, agreement=agreement)
+    model = random_net(tmp_path, 2, 12, 8, 3, seed=3)
+    problem = asked(model, {"kind": "box", "lower": -1.0, "upper": 1.0}, agreement=agreement)
     query = problem.claims[0].query
     line = torch.linspace(-1, 1, 101, dtype=torch.float64)
     grid = Points(torch.cartesian_prod(line, line).unsqueeze(1), {})
@@ -137,10 +94,10 @@ def test_no_worse_than_a_dense_grid(tmp_path: Path, agreement: Mapping[str, Any]
 
 
 def test_identical_circuits_are_never_refuted(tmp_path: Path) -> None:
-    model = _random(tmp_path, 6, 16, 16, 4)
+    model = random_net(tmp_path, 6, 16, 16, 4)
     box = {"kind": "box", "lower": {"act_0": -1, "act_1": -1}, "upper": {"act_0": 1, "act_1": 1}}
     for agreement in ({}, {"norm": "l2"}, {"metric": "top1"}):
-        problem = _ask(model, BOX, patching=box, agreement=agreement)
+        problem = asked(model, BOX, patching=box, agreement=agreement)
         found = attack(problem.claims[0].query, problem.mask, seed=0, restarts=8, steps=10)
         assert float(found.margin) >= 0 if agreement.get("metric") == "top1" else float(found.margin) == 0
         assert witness_of(problem, problem.claims[0], problem.mask[0], found.points) is None
@@ -163,7 +120,7 @@ class _Noisy(Runtime):
 
 
 def test_what_only_the_runtimes_rounding_shows_is_no_violation(tmp_path: Path) -> None:
-    problem = _ask(_random(tmp_path, 4, 8, 3), BOX)
+    problem = asked(random_net(tmp_path, 4, 8, 3), BOX)
     noisy = replace(problem, model=replace(problem.model, runtime=_Noisy(problem.model.runtime, 1e-6)))
     seen = replay(noisy, noisy.claims[0], noisy.mask[0], Points(noisy.claims[0].query.region.box().center.unsqueeze(0), {}))
     assert seen is not None and seen.witness.deviation > 0 and not seen.violated and seen.margin == 0
@@ -171,8 +128,8 @@ def test_what_only_the_runtimes_rounding_shows_is_no_violation(tmp_path: Path) -
 
 def test_what_vanishes_in_the_models_precision_is_no_witness(tmp_path: Path) -> None:
     """`f = 1e8 + relu(x)`: float64 sees the ablated neuron's 1; float32, in which the model runs, does not (its ulp is 8)."""
-    model = _net(tmp_path, [([[1.0]], [0.0]), ([[1.0]], [1e8])])
-    problem = _ask(model, BOX, 0.5)
+    model = net(tmp_path, [([[1.0]], [0.0]), ([[1.0]], [1e8])])
+    problem = asked(model, BOX, 0.5)
     mask = _without(problem, 0)
     found = attack(problem.claims[0].query, mask, seed=0)
     assert float(found.margin) < -0.4, "a violation in float64"
@@ -183,7 +140,7 @@ def test_what_vanishes_in_the_models_precision_is_no_witness(tmp_path: Path) -> 
 
 def test_what_the_runtime_does_not_show_is_no_witness(tmp_path: Path) -> None:
     """Our graph says 1, the original 1/4: within the tolerance of 1/2, whatever ours says."""
-    problem = _ask(_net(tmp_path, [([[1.0]], [0.0]), ([[1.0]], [0.0])]), BOX, 0.5)
+    problem = asked(net(tmp_path, [([[1.0]], [0.0]), ([[1.0]], [0.0])]), BOX, 0.5)
     other = replace(problem, model=replace(problem.model, runtime=_Noisy(problem.model.runtime, 0.75)))
     one = Points(torch.ones((1, 1, 1), dtype=torch.float64), {})
     seen = replay(other, other.claims[0], _without(problem, 0)[0], one)
@@ -191,8 +148,8 @@ def test_what_the_runtime_does_not_show_is_no_witness(tmp_path: Path) -> None:
 
 
 def test_a_witness_is_what_the_original_shows(tmp_path: Path) -> None:
-    model = _random(tmp_path, 5, 10, 6, 4)
-    problem = _ask(model, {"kind": "linf", "center": 0.3, "epsilon": 0.1}, 0.01)
+    model = random_net(tmp_path, 5, 10, 6, 4)
+    problem = asked(model, {"kind": "linf", "center": 0.3, "epsilon": 0.1}, 0.01)
     claim, mask = problem.claims[0], _without(problem, 1, 2, 3, 11)
     witness = witness_of(problem, claim, mask[0], attack(claim.query, mask, seed=0).points)
     assert witness is not None and witness.input.dtype == np.float32 and witness.input.shape == (1, 5)
@@ -205,7 +162,7 @@ def test_a_witness_is_what_the_original_shows(tmp_path: Path) -> None:
 
 def test_points_that_no_float32_can_state_are_refused(tmp_path: Path) -> None:
     """Between 1 and its float32 successor there is no input of the model."""
-    problem = _ask(_random(tmp_path, 2, 4, 2), BOX)
+    problem = asked(random_net(tmp_path, 2, 4, 2), BOX)
     ulp = 2.0**-23
     narrow = Box(torch.full((1, 2), 1 + ulp / 4, dtype=torch.float64), torch.full((1, 2), 1 + ulp / 2, dtype=torch.float64))
     claim = replace(problem.claims[0], query=replace(problem.claims[0].query, region=narrow))
@@ -214,7 +171,7 @@ def test_points_that_no_float32_can_state_are_refused(tmp_path: Path) -> None:
 
 
 def test_patches_that_no_float32_can_state_are_refused(tmp_path: Path) -> None:
-    problem = _ask(_random(tmp_path, 2, 1, 2), BOX)
+    problem = asked(random_net(tmp_path, 2, 1, 2), BOX)
     third = torch.full((1, 1), 1 / 3, dtype=torch.float64)
     gates = replace(problem.gates, gates=(replace(problem.gates.gates[0], patch=Box(third, third)),))
     claim = replace(problem.claims[0], query=replace(problem.claims[0].query, gates=gates))
@@ -226,7 +183,7 @@ def test_patches_that_no_float32_can_state_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["l2", "hull", "linf"])
 def test_replayed_inputs_lie_in_the_region(tmp_path: Path, kind: str) -> None:
     """Also where the worst points lie on the boundary, where rounding to float32 would step outside."""
-    model = _random(tmp_path, 40, 12, 3)
+    model = random_net(tmp_path, 40, 12, 3)
     points = np.random.default_rng(2).random((4, 40))
     center = points[0].tolist()
     regions: dict[str, dict[str, Any]] = {
@@ -234,7 +191,7 @@ def test_replayed_inputs_lie_in_the_region(tmp_path: Path, kind: str) -> None:
         "linf": {"kind": "linf", "center": center, "epsilon": 0.01},
         "hull": {"kind": "hull", "points": points.tolist()},
     }
-    problem = _ask(model, regions[kind])
+    problem = asked(model, regions[kind])
     claim, random = problem.claims[0], torch.Generator().manual_seed(0)
     masks = torch.rand((5, problem.gates.size), generator=random) < 0.7
     found = attack(claim.query, masks, seed=1)
@@ -246,7 +203,7 @@ def test_replayed_inputs_lie_in_the_region(tmp_path: Path, kind: str) -> None:
 
 def test_points_of_a_sphere_are_pulled_inside(tmp_path: Path) -> None:
     """In many dimensions rounding to float32 leaves a small ball: the nearest inputs are not in it, nearby ones are."""
-    problem = _ask(_random(tmp_path, 400, 4, 2), {"kind": "l2", "center": 0.7, "epsilon": 1e-3})
+    problem = asked(random_net(tmp_path, 400, 4, 2), {"kind": "l2", "center": 0.7, "epsilon": 1e-3})
     region, random = problem.claims[0].query.region, torch.Generator().manual_seed(0)
     assert isinstance(region, Ball)
     step = torch.randn((20, 1, 400), generator=random, dtype=torch.float64)
@@ -259,8 +216,8 @@ def test_points_of_a_sphere_are_pulled_inside(tmp_path: Path) -> None:
 
 
 def test_networks_without_a_gradient_are_sampled(tmp_path: Path) -> None:
-    model = _random(tmp_path, 3, 8, 2, activation="Sign")
-    problem = _ask(model, {"kind": "box", "lower": -1.0, "upper": 1.0}, 0.1)
+    model = random_net(tmp_path, 3, 8, 2, activation="Sign")
+    problem = asked(model, {"kind": "box", "lower": -1.0, "upper": 1.0}, 0.1)
     query = problem.claims[0].query
     masks = torch.cat([_without(problem, i) for i in range(8)])
     found = attack(query, masks, seed=0)
@@ -269,15 +226,15 @@ def test_networks_without_a_gradient_are_sampled(tmp_path: Path) -> None:
 
 def test_a_thin_slice_without_a_gradient_is_found(tmp_path: Path) -> None:
     """Two signs differ on 1/250 of the interval: rows that have nothing to descend keep looking."""
-    model = _net(tmp_path, [([[1.0], [1.0]], [-0.601, -0.605]), ([[1.0, -1.0]], [0.0])], "Sign")
-    problem = _ask(model, BOX, 1.0)
+    model = net(tmp_path, [([[1.0], [1.0]], [-0.601, -0.605]), ([[1.0, -1.0]], [0.0])], "Sign")
+    problem = asked(model, BOX, 1.0)
     found = attack(problem.claims[0].query, _without(problem, 0, 1), seed=0, steps=200)
     assert float(found.margin) == -1.0
 
 
 def test_a_seed_repeats_the_run_and_circuits_do_not_disturb_each_other(tmp_path: Path) -> None:
-    model = _random(tmp_path, 6, 16, 4)
-    problem = _ask(model, BOX, 10.0)
+    model = random_net(tmp_path, 6, 16, 4)
+    problem = asked(model, BOX, 10.0)
     masks = torch.rand((4, problem.gates.size), generator=torch.Generator().manual_seed(0)) < 0.5
     first, again = (attack(problem.claims[0].query, masks, seed=3) for _ in range(2))
     assert torch.equal(first.margin, again.margin) and torch.equal(first.points.x, again.points.x)
@@ -287,7 +244,7 @@ def test_a_seed_repeats_the_run_and_circuits_do_not_disturb_each_other(tmp_path:
 
 def test_starts_are_never_lost(tmp_path: Path) -> None:
     """A point handed in is looked at first, so what is found is at least as bad."""
-    problem = _ask(_random(tmp_path, 6, 16, 4), BOX, 10.0)
+    problem = asked(random_net(tmp_path, 6, 16, 4), BOX, 10.0)
     query, mask = problem.claims[0].query, _without(problem, *range(8))
     best = attack(query, mask, seed=0, restarts=64, steps=100)
     short = attack(query, mask, seed=5, restarts=2, steps=1, starts=best.points)
@@ -295,15 +252,15 @@ def test_starts_are_never_lost(tmp_path: Path) -> None:
 
 
 def test_time_that_is_up_still_gives_an_answer(tmp_path: Path) -> None:
-    problem = _ask(_random(tmp_path, 6, 16, 4), BOX)
+    problem = asked(random_net(tmp_path, 6, 16, 4), BOX)
     masks = torch.zeros((3, problem.gates.size), dtype=torch.bool)
     found = attack(problem.claims[0].query, masks, seed=0, expired=lambda: True)
     assert found.margin.shape == (3,) and len(found.points) == 3 and bool((found.margin <= 0).all())
 
 
 def test_outputs_that_are_not_finite_show_nothing(tmp_path: Path) -> None:
-    model = _random(tmp_path, 3, 4, 2)
-    problem = _ask(model, BOX)
+    model = random_net(tmp_path, 3, 4, 2)
+    problem = asked(model, BOX)
     claim = replace(problem.claims[0], query=replace(problem.claims[0].query, region=Box(*torch.full((2, 1, 3), torch.nan))))
     claim = replace(claim, query=replace(claim.query, region=Box(*torch.full((2, 1, 3), torch.nan, dtype=torch.float64))))
     found = attack(claim.query, problem.mask, seed=0, restarts=4, steps=4)
@@ -311,7 +268,7 @@ def test_outputs_that_are_not_finite_show_nothing(tmp_path: Path) -> None:
 
 
 def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = _ask(_random(tmp_path, 6, 16, 4), BOX, 0.1)
+    problem = asked(random_net(tmp_path, 6, 16, 4), BOX, 0.1)
     query, random = problem.claims[0].query, torch.Generator().manual_seed(0)
     masks = torch.rand((7, problem.gates.size), generator=random) < 0.5
     pool = WitnessPool()
@@ -323,7 +280,7 @@ def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_pool_holds_what_refutes(tmp_path: Path) -> None:
-    problem = _ask(_random(tmp_path, 6, 16, 4), BOX, 0.1)
+    problem = asked(random_net(tmp_path, 6, 16, 4), BOX, 0.1)
     query, random = problem.claims[0].query, torch.Generator().manual_seed(0)
     masks = torch.cat([torch.rand((7, problem.gates.size), generator=random) < 0.5, problem.mask])
     pool = WitnessPool(limit=6)
