@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from bounds import ops
 from bounds.ops.base import Op, Shape
@@ -19,6 +20,10 @@ WRITTEN: frozenset[type[Op]] = frozenset(
     )
 )  # fmt: skip
 """The kinds there is a rule for; a kind derived from one of them needs a rule of its own."""
+
+
+_WHOLE = 1 << 20
+"""Entries of a kernel up to which groups (average pooling has them) are written out: not every verifier reads them."""
 
 
 def write_operator(w: Writer, op: Op, inputs: Sequence[str], name: str, shape: Shape) -> str:
@@ -62,12 +67,25 @@ def write_operator(w: Writer, op: Op, inputs: Sequence[str], name: str, shape: S
 
 
 def _conv(w: Writer, op: ops.Conv, x: str, name: str, shape: Shape) -> str:
-    constants = [w.constant(value, name) for value in (op.weight, op.bias) if value is not None]
+    weight, groups = op.weight, op.groups
+    if groups > 1 and weight.numel() * groups <= _WHOLE:
+        weight, groups = _ungrouped(weight, groups), 1
+    constants = [w.constant(value, name) for value in (weight, op.bias) if value is not None]
     return w.node(
         "Conv", [x, *constants], name, shape,
-        kernel_shape=list(op.weight.shape[2:]), strides=list(op.stride), pads=[*op.padding, *op.padding],
-        dilations=list(op.dilation), group=op.groups,
+        kernel_shape=list(weight.shape[2:]), strides=list(op.stride), pads=[*op.padding, *op.padding],
+        dilations=list(op.dilation), group=groups,
     )  # fmt: skip
+
+
+def _ungrouped(weight: Tensor, groups: int) -> Tensor:
+    """The same convolution over all channels at once, with zeros between groups."""
+    out, channels = weight.shape[0] // groups, weight.shape[1]
+    whole = weight.new_zeros((weight.shape[0], channels * groups, *weight.shape[2:]))
+    for i in range(groups):
+        rows = slice(i * out, (i + 1) * out)
+        whole[rows, i * channels : (i + 1) * channels] = weight[rows]
+    return whole
 
 
 def _sum(w: Writer, signs: Sequence[int], inputs: Sequence[str], name: str) -> str:

@@ -169,6 +169,11 @@ class Writer:
         shape = self._shapes[x]
         if len(shape) == 2 and shape[0] == 1 and shape[1] ** 2 <= _DENSE:
             return self.take(x, torch.where(keep, torch.arange(shape[1]), -1), fill, name)
+        if len(shape) == 4 and shape[0] == 1 and _by_channel(keep) and (fill is None or _by_channel(fill)):
+            weight = torch.diag(keep[0, :, 0, 0].double()).reshape(shape[1], shape[1], 1, 1)
+            bias = [] if fill is None else [self.constant(fill[0, :, 0, 0], name)]
+            whole = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1], "group": 1}
+            return self.node("Conv", [x, self.constant(weight, name), *bias], name, shape, **whole)
         return self.scale(x, keep.double(), fill, name)
 
     # the end -----------------------------------------------------------------------------------------------------------------
@@ -203,3 +208,8 @@ class Writer:
             raise WriterError(f"tensor {place!r}", f"a constant of {worst:g}", "numbers that float32 can hold")
         if self.rounded is None and not torch.equal(rounded.to(value.dtype), value):
             self.rounded = place
+
+
+def _by_channel(value: Tensor) -> bool:
+    """Whether a tensor holds one value a channel. Shape: `(1, channels, height, width)`."""
+    return bool((value == value[:, :, :1, :1]).all())
