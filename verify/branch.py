@@ -20,13 +20,14 @@ from torch import Tensor
 from bounds.domains.refine import circuit_trace, model_trace
 from bounds.domains.sharpen import difference_trace
 from bounds.domains.shrink import shrink
-from bounds.domains.slopes import Tuned, tune
+from bounds.domains.slopes import Result, Tuned, tune
 from bounds.domains.split import Limits, split_trace
 from bounds.domains.trace import Trace
-from bounds.query import Clauses, Query
+from bounds.query import Query
 from bounds.region import Box
-from bounds.rounding import down
-from verify.splits import Split, best_splits
+from verify.ahead import ranked
+from verify.goals import Forms, goals, stacked
+from verify.splits import Split, candidates, input_splits, still_open
 
 __all__ = ["Branching", "Progress"]
 
@@ -48,6 +49,7 @@ class Part:
     splits: tuple[Split, ...]
     bound: float = -math.inf
     next: Split | None = None
+    good: Sequence[Split] = ()
     warm: Tuned | None = None
 
 
@@ -74,6 +76,7 @@ class Branching:
     mask: Tensor
     steps: int = 16
     batch: int = 128
+    look: int = 16
     memory: int = 1 << 28
     model: Trace | None = None
     _parts: list[tuple[float, int, Part]] = field(default_factory=list[tuple[float, int, Part]])
@@ -86,7 +89,7 @@ class Branching:
         model = model_trace(query.graph, query.region, self.memory) if self.model is None else self.model
         base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
         self.query, self.base = shrink(query, base)
-        self.goals = _goals(query)
+        self.goals = goals(query.margins)
         box = query.region.box()
         self.by_input = int((box.lower < box.upper).sum()) <= _FEW_INPUTS
 
@@ -114,24 +117,25 @@ class Branching:
         for part in taken:
             assert part.next is not None
             for side in (1, -1):
-                halves.append(Part(part.goal, (*part.splits, replace(part.next, side=side)), part.bound, None, part.warm))
+                halves.append(
+                    Part(part.goal, (*part.splits, replace(part.next, side=side)), part.bound, None, part.good, part.warm)
+                )
         return self._bounded(halves, expired)
 
     def _bounded(self, parts: Sequence[Part], expired: Callable[[], bool]) -> Progress:
         limits = self._limits(parts)
         trace, empty = split_trace(self.base, limits, len(parts))
-        p, q, combine = self._stacked(parts)
+        forms = stacked(self.query.margins, [self.goals[part.goal] for part in parts])
         warm = _joined([part.warm for part in parts], trace)
         rate = _RATE if warm is None else _WARM_RATE
-        result = tune(trace, limits, p, q, combine, self.steps, warm, rate, expired)
-        chosen = best_splits(trace, result, self.by_input)
+        result = tune(trace, limits, forms.p, forms.q, forms.combine, self.steps, warm, rate, expired)
+        self._choose(parts, limits, trace, result, forms, empty)
         keep_warm = len(self._parts) * _bytes(result.tuned, len(parts)) < _WARM_BYTES
         for i, part in enumerate(parts):
             if bool(empty[i]):
                 self._count += 1
                 continue
             part.bound = max(part.bound, float(result.margin[i]))
-            part.next = chosen[i]
             if part.bound >= 0:
                 self._closed, self._count = min(self._closed, part.bound), self._count + 1
                 continue
@@ -144,13 +148,25 @@ class Branching:
         worst = result.margin.argsort()[:16]
         return Progress(self.bound, self.open, self._count, self.query.region.minimizer(result.worst[worst]))
 
-    def _stacked(self, parts: Sequence[Part]) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        margins = self.query.margins
-        rows = torch.tensor([self.goals[part.goal] for part in parts])
-        p, q, offset = margins.common[rows], margins.circuit[rows], margins.offset[rows]
-        if isinstance(margins, Clauses):
-            return p, q, lambda forms: down(forms + offset).amax(1)
-        return p, q, margins.combine
+    def _choose(self, parts: Sequence[Part], limits: Limits, trace: Trace, result: Result, forms: Forms, empty: Tensor) -> None:
+        """Say where each part that stays open is to be split next."""
+        if self.by_input:
+            for part, split in zip(parts, input_splits(trace, result), strict=True):
+                part.next = split
+            return
+        live = [i for i, part in enumerate(parts) if not bool(empty[i]) and max(part.bound, float(result.margin[i])) < 0]
+        if not live:
+            return
+        fresh = candidates(trace, result, self.look)
+        lists: list[Sequence[Split]] = [()] * len(parts)
+        for i in live:
+            held = [split for split in parts[i].good if still_open(trace, i, split)]
+            count = self.look if held else 4 * self.look
+            lists[i] = [*dict.fromkeys([*held, *fresh[i]])][:count]
+        order = ranked(self.base, limits, forms, result, lists)
+        for i in live:
+            parts[i].next = order[i][0] if order[i] else None
+            parts[i].good = order[i][: self.look // 2]
 
     def _limits(self, parts: Sequence[Part]) -> Limits:
         limits = Limits({}, {})
@@ -167,14 +183,6 @@ class Branching:
                     max(float(end[split.at]), split.threshold) if split.side > 0 else min(float(end[split.at]), split.threshold)
                 )
         return limits
-
-
-def _goals(query: Query) -> list[list[int]]:
-    """Rows of forms that must be bounded together: a clause each, or all of a norm."""
-    margins = query.margins
-    if isinstance(margins, Clauses):
-        return [list(clause) for clause in margins.clauses.tolist()]
-    return [list(range(len(margins.offset)))]
 
 
 def _joined(warm: Sequence[Tuned | None], trace: Trace) -> Tuned | None:

@@ -15,8 +15,9 @@ from bounds.domains.slopes import Result
 from bounds.domains.trace import Trace
 from bounds.ops.base import Affine, Elementwise
 from bounds.ops.relu import LeakyRelu
+from bounds.region import Box
 
-__all__ = ["Split", "best_splits"]
+__all__ = ["Split", "candidates", "input_splits", "still_open"]
 
 
 _NARROW = 0.3
@@ -35,13 +36,42 @@ class Split:
     threshold: float
 
 
-def best_splits(trace: Trace, result: Result, by_input: bool) -> list[Split | None]:
-    """For each part of a batch the split where its relaxation loses most, None where it loses nothing; or, `by_input`, a split
-    of the input. Cost: one pass over the losses, and one backward pass of their shares."""
+def candidates(trace: Trace, result: Result, count: int) -> list[list[Split]]:
+    """For each part of a batch the splits where its relaxation loses most, the likeliest first; none where it loses nothing.
+
+    Each kind of split has its own scores, which do not compare: the kinds take turns. Cost: one pass over the losses, and one
+    backward pass of their shares.
+    """
     assert trace.model is not None
-    if by_input:
-        return _input_splits(trace, result)
-    best: list[tuple[float, Split | None]] = [(0.0, None)] * len(result.margin)
+    kinds = [*_sides(trace, result), *_blamed(trace, result)]
+    found: list[list[tuple[int, float, Split]]] = [[] for _ in result.margin]
+    for stream, source, score, threshold in kinds:
+        top, at = score.topk(min(count, score.shape[1]), dim=1)
+        middle = threshold.expand_as(score).gather(1, at)
+        for i, (values, places, ends) in enumerate(zip(top.tolist(), at.tolist(), middle.tolist(), strict=True)):
+            for turn, (value, j, end) in enumerate(zip(values, places, ends, strict=True)):
+                if value > 0:
+                    found[i].append((turn, -value, Split(stream, source, j, 1, end)))
+    return [[split for _, _, split in sorted(splits, key=lambda s: s[:2])[:count]] for splits in found]
+
+
+def still_open(trace: Trace, row: int, split: Split) -> Split | None:
+    """A split found good for a larger part, for one part of this batch: None where it would cut nothing off."""
+    assert trace.model is not None
+    box = (trace.model if split.stream == "model" else trace).read[split.tensor]
+    row = row if len(box.lower) > 1 else 0
+    lower, upper = float(box.lower[row].view(-1)[split.at]), float(box.upper[row].view(-1)[split.at])
+    return split if lower < split.threshold < upper else None
+
+
+_Kind = tuple[str, str, Tensor, Tensor]
+"""A stream, a tensor, a score and a threshold for each of its elements, `(batch, size)` and `(batch or 1, size)`."""
+
+
+def _sides(trace: Trace, result: Result) -> list[_Kind]:
+    """Splits at which side of its kink, or of its middle, an activation's argument is on; scored by the activation's losses."""
+    assert trace.model is not None
+    kinds: list[_Kind] = []
     for node in trace.graph.nodes:
         if node.name not in result.losses or not isinstance(node.op, Elementwise):
             continue
@@ -51,67 +81,53 @@ def best_splits(trace: Trace, result: Result, by_input: bool) -> list[Split | No
             if stream == "circuit" and source not in trace.delta:
                 continue
             open_ = ~node.op.settled(box.lower, box.upper).flatten(1)
-            score = (loss + d / 2) * open_
-            top, at = score.max(1)
-            for i, (value, j) in enumerate(zip(top.tolist(), at.tolist(), strict=True)):
-                if value > best[i][0]:
-                    row = i if len(box.lower) > 1 else 0
-                    lower, upper = float(box.lower[row].view(-1)[j]), float(box.upper[row].view(-1)[j])
-                    threshold = 0.0 if isinstance(node.op, LeakyRelu) else (lower + upper) / 2
-                    best[i] = value, Split(stream, source, j, 1, threshold)
-    for (name, j, value), (i, held) in ((found, (i, best[i])) for i, found in enumerate(_blamed(trace, result)) if found):
-        if value > held[0]:
-            box = trace.model.read[name]
-            row = i if len(box.lower) > 1 else 0
-            lower, upper = float(box.lower[row].view(-1)[j]), float(box.upper[row].view(-1)[j])
-            best[i] = value, Split("model", name, j, 1, (max(lower, 0.0) + upper) / 2)
-    return [split for _, split in best]
+            middle = torch.zeros_like(box.lower) if isinstance(node.op, LeakyRelu) else (box.lower + box.upper) / 2
+            kinds.append((stream, source, (loss + d / 2) * open_, middle.flatten(1)))
+    return kinds
 
 
-def _blamed(trace: Trace, result: Result) -> list[tuple[str, int, float] | None]:
-    """For each part the ablated element whose own range is to blame for most of the loss on differences downstream.
+def _blamed(trace: Trace, result: Result) -> list[_Kind]:
+    """Splits of an activation's argument in the middle of where the activation varies; scored by what its own range is to blame
+    for.
 
-    What a relaxation loses on a difference grows with that difference's range, to which each ablated element adds in proportion
-    to its own range and the weights between: the loss is shared out backwards along them. Halving such a range, even where the
-    element's sign is known, about halves its share.
+    What a relaxation loses grows with the ranges of its arguments, to which each activation upstream adds in proportion to its
+    own range and the weights between: the loss is shared out backwards along them, that on differences to ablated elements.
+    Halving such a range, even where the element's sign is known, about halves its share.
     """
     assert trace.model is not None
-    blame: dict[str, Tensor] = {}
-    best: list[tuple[str, int, float] | None] = [None] * len(result.margin)
+    values: dict[str, Tensor] = {}
+    differences: dict[str, Tensor] = {}
+    kinds: list[_Kind] = []
     for node in reversed(trace.graph.nodes):
-        if node.name not in trace.delta:
+        v, w = values.pop(node.name, None), differences.pop(node.name, None)
+        if isinstance(node.op, Affine):
+            for blame, part in ((values, v), (differences, w)):
+                if part is not None:
+                    for source, share in zip(node.inputs, _shared(trace, node.op, node.inputs, part), strict=True):
+                        blame[source] = blame.get(source, torch.zeros_like(share)) + share
             continue
-        v = blame.pop(node.name, None)
-        if isinstance(node.op, Elementwise):
-            source = node.inputs[0]
-            if v is not None and node.name in trace.kept:
-                y = trace.model.read[node.name]
-                share = (v * (y.upper - y.lower) * ~trace.kept[node.name]).flatten(1) / 2
-                value, at = share.max(1)
-                for i, (x, j) in enumerate(zip(value.tolist(), at.tolist(), strict=True)):
-                    held = best[i]
-                    if x > 0 and (held is None or x > held[2]):
-                        best[i] = source, j, x
-                v = v * trace.kept[node.name]
-            if source not in trace.delta:
-                continue
+        assert isinstance(node.op, Elementwise)
+        source = node.inputs[0]
+        box, kept = trace.model.read[source], trace.kept.get(node.name)
+        score = torch.zeros((len(result.margin), *node.shape), dtype=box.lower.dtype) if v is None else v
+        if w is not None and kept is not None:
+            score, w = score + w * ~kept, w * kept
+        value = trace.model.read[node.name]
+        middle = (torch.maximum(box.lower, torch.zeros_like(box.lower)) + box.upper) / 2
+        inside = (box.lower < middle) & (middle < box.upper)
+        kinds.append(("model", source, (score * (value.upper - value.lower) * inside).flatten(1) / 2, middle.flatten(1)))
+        losses = [loss.sum(1) for loss in result.losses[node.name]] if node.name in result.losses else None
+        own = torch.zeros_like(score) if losses is None else (losses[0] + losses[1]) / _width(box)
+        values[source] = values.get(source, torch.zeros_like(own)) + own + (0.0 if v is None else v)
+        if source in trace.delta and losses is not None:
             d = trace.delta[source]
-            width = (d.upper - d.lower).clamp_min(torch.finfo(d.lower.dtype).tiny)
             # Where a difference is nearly known, its lines lose by its size, and no range is to blame.
-            wide = width > _NARROW * d.magnitude
-            own = result.losses[node.name][2].sum(1) * wide / width if node.name in result.losses else torch.zeros_like(width)
-            blame[source] = blame.get(source, torch.zeros_like(own)) + own + (0.0 if v is None else v)
-        elif v is not None and isinstance(node.op, Affine):
-            v = v * trace.kept[node.name] if node.name in trace.kept else v
-            for source, part in zip(
-                node.inputs, _absolute_adjoint(node.op, v, [trace.graph.shape(x) for x in node.inputs]), strict=True
-            ):
-                if source in trace.delta:
-                    blame[source] = blame.get(source, torch.zeros_like(part)) + part
-    return best
+            own = losses[2] * (d.upper - d.lower > _NARROW * d.magnitude) / _width(d)
+            differences[source] = differences.get(source, torch.zeros_like(own)) + own + (0.0 if w is None else w)
+    return kinds
 
 
-def _input_splits(trace: Trace, result: Result) -> list[Split | None]:
+def input_splits(trace: Trace, result: Result) -> list[Split | None]:
     """Halve the input where the worst form varies most along it, counting width alone a little."""
     box = trace.read[trace.graph.input]
     width = (box.upper - box.lower).flatten(1).expand(len(result.margin), -1)
@@ -125,8 +141,11 @@ def _input_splits(trace: Trace, result: Result) -> list[Split | None]:
     return chosen
 
 
-def _absolute_adjoint(op: Affine, v: Tensor, shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
+def _width(box: Box) -> Tensor:
+    return (box.upper - box.lower).clamp_min(torch.finfo(box.lower.dtype).tiny)
+
+
+def _shared(trace: Trace, op: Affine, inputs: Sequence[str], v: Tensor) -> tuple[Tensor, ...]:
     """`|L_i|^T v` for each input. Shapes: `(batch, *shape)` to `(batch, *shape_i)`."""
-    zeros = [torch.zeros((len(v), *shape), dtype=v.dtype, device=v.device) for shape in shapes]
-    pulled = torch.func.vjp(op.magnitude, *zeros)[1]
-    return pulled(v)
+    zeros = [torch.zeros((len(v), *trace.graph.shape(x)), dtype=v.dtype, device=v.device) for x in inputs]
+    return torch.func.vjp(op.magnitude, *zeros)[1](v)

@@ -22,7 +22,7 @@ from bounds.domains.trace import Trace
 from bounds.ops.base import Elementwise, Lines
 from bounds.rounding import gamma
 
-__all__ = ["Result", "Tuned", "tune"]
+__all__ = ["Result", "Tuned", "glance", "tune"]
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +100,14 @@ def tune(
         value.requires_grad_(False)
     found = _proven(trace, start, combine, limits, tuned, None)
     return Result(torch.maximum(best.margin, found.margin), found.worst, found.losses, tuned)
+
+
+def glance(trace: Trace, limits: Limits, p: Tensor, q: Tensor, combine: Callable[[Tensor], Tensor], tuned: Tuned) -> Tensor:
+    """About what `tune` would find without a step from `tuned`. No proof: rounding is left out. Shape: `(batch,)`."""
+    with torch.no_grad():
+        start = difference.start(trace.graph.output, p, q)
+        pair = difference.pull_back(_with(trace, tuned), start, "greedy", None, _steering(tuned, limits, charged=False))
+        return combine(_least(trace, pair))
 
 
 def _least(trace: Trace, pair: Pair) -> Tensor:
@@ -208,6 +216,8 @@ def _steering(tuned: Tuned, limits: Limits, charged: bool = True) -> Steering:
     constant: Tensor | None = None
     for stream, boxes in (("model", limits.model), ("circuit", limits.circuit)):
         for name, box in boxes.items():
+            if (stream, name) not in tuned.above:
+                continue
             above, below = tuned.above[stream, name], tuned.below[stream, name]
             above = torch.where(box.upper.isfinite(), above, torch.zeros_like(above))
             below = torch.where(box.lower.isfinite(), below, torch.zeros_like(below))

@@ -1,0 +1,49 @@
+"""What branch and bound proves: a claim's margins, taken apart into goals that hold each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.query import Clauses, Margins
+from bounds.rounding import down
+
+__all__ = ["Forms", "goals", "stacked"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forms:
+    """The forms `p . f_G + q . (f_C - f_G) + offset` of a batch of goals. Shapes: `p`, `q` `(batch, rows, *output_shape)`,
+    `offset` `(batch, rows)`."""
+
+    p: Tensor
+    q: Tensor
+    offset: Tensor
+    margins: Margins
+
+    def combine(self, forms: Tensor) -> Tensor:
+        """Margins from bounds of the forms without their offsets, rounded down. Shapes: `(batch, rows)` to `(batch,)`.
+        Monotone."""
+        if isinstance(self.margins, Clauses):
+            return down(forms + self.offset).amax(1)
+        return self.margins.combine(forms)
+
+    def pick(self, rows: Tensor) -> Forms:
+        """Some goals of the batch, in the order asked for."""
+        return Forms(self.p[rows], self.q[rows], self.offset[rows], self.margins)
+
+
+def goals(margins: Margins) -> list[list[int]]:
+    """Rows of forms that must be bounded together: a clause each, or all of a norm."""
+    if isinstance(margins, Clauses):
+        return [list(clause) for clause in margins.clauses.tolist()]
+    return [list(range(len(margins.offset)))]
+
+
+def stacked(margins: Margins, rows: Sequence[Sequence[int]]) -> Forms:
+    """The forms of a batch of goals."""
+    at = torch.tensor(rows)
+    return Forms(margins.common[at], margins.circuit[at], margins.offset[at], margins)
