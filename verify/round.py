@@ -36,10 +36,17 @@ class RungCount:
 
 @dataclass(slots=True)
 class Tally:
-    """What all rungs did, in the order in which they were first climbed. Shared by the ladders of a spec's claims."""
+    """What all rungs did, in the order in which they were first climbed. Shared by the ladders of a spec's claims. `speeds`
+    holds how much longer each took than predicted (`verify.cost`)."""
 
     rungs: dict[str, RungCount] = field(default_factory=dict[str, RungCount])
     asked: int = 0
+    speeds: dict[str, float] = field(default_factory=dict[str, float])
+
+    def chance(self, name: str, prior: float) -> float:
+        """How likely a rung decides a question that reaches it: what it did so far, with two questions' worth of `prior`."""
+        count = self.rungs.get(name)
+        return prior if count is None else (count.decided + 2 * prior) / (count.asked + 2)
 
     def decided(self, kind: Kind) -> int:
         """Questions decided by rungs of a kind."""
@@ -63,7 +70,8 @@ class Decision:
 class Round:
     """A batch of circuits on their way up. Whatever stops the climb, `decisions` says what is known by then.
 
-    Shapes: `masks` `(circuits, components)`. `bounds` are the best proven, `seen` the least margins evaluated.
+    Shapes: `masks` `(circuits, components)`. `bounds` are the best proven, `seen` the least margins evaluated, `forms` (each
+    `(forms,)`, or None) lower bounds of the margins' forms.
     """
 
     masks: Tensor
@@ -73,11 +81,12 @@ class Round:
     bounds: list[float] = field(init=False)
     seen: list[float] = field(init=False)
     deviations: list[float | None] = field(init=False)
+    forms: list[Tensor | None] = field(init=False)
 
     def __post_init__(self) -> None:
         n = len(self.masks)
         self.verdicts, self.rungs, self.deviations = [None] * n, [None] * n, [None] * n
-        self.bounds, self.seen = [-math.inf] * n, [math.inf] * n
+        self.bounds, self.seen, self.forms = [-math.inf] * n, [math.inf] * n, [None] * n
 
     @property
     def open(self) -> list[int]:

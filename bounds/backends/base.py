@@ -27,6 +27,10 @@ class Bounder(ABC):
     def bound(self, masks: Tensor) -> Bound:
         """Bound every margin for each circuit. Shapes: `masks` `(batch, gates.size)` bool, True for kept; at least one row."""
 
+    def adopt(self, other: Bounder) -> None:
+        """Reuse, where it fits, what another bounder of the same query has worked out. Nothing that is proven changes."""
+        del other
+
 
 class Backend(ABC):
     """A way of bounding, with its options. Stateless: what is worth keeping lives in the `Bounder`."""

@@ -6,7 +6,7 @@ shared by all candidates. Of a circuit only what lies downstream of a gate is bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -56,6 +56,16 @@ class NativeBounder(Bounder):
 
     query: Query
     options: Native
+    _last: dict[str, tuple[Tensor, Trace]] = field(default_factory=dict[str, tuple[Tensor, Trace]])
+
+    def adopt(self, other: Bounder) -> None:
+        """Take over the model's bounds and the last circuits' traces of a native bounder that refines bounds in the same
+        precision on the same device."""
+        if not isinstance(other, NativeBounder) or "interval" in (self.options.method, other.options.method):
+            return
+        if replace(other.options, method=self.options.method) == self.options and "model" in vars(other):
+            vars(self)["model"] = other.model
+            self._last.update(other._last)
 
     @cached_property
     def model(self) -> Trace:
@@ -94,15 +104,30 @@ class NativeBounder(Bounder):
     def _bound(self, masks: Tensor) -> Tensor:
         """Lower bounds of the forms, offsets included. Shape: `(circuits, forms)`."""
         query, refine = self.query, self.options.method != "interval"
-        trace = circuit_trace(self.model, query.gates, masks, self.options.memory, refine)
+        trace = self._traced("linear" if refine else "interval", masks)
         best = self._interval(trace)
         if refine:
             best = torch.maximum(best, self._linear(trace, len(masks)))
         if self.options.method == "difference":
-            best = torch.maximum(best, self._difference(trace, len(masks)))
+            best = torch.maximum(best, self._difference(self._traced("difference", masks), len(masks)))
         offset = query.margins.offset
         error = 4 * torch.finfo(best.dtype).eps * (best.abs() + self._model_interval.abs() + offset.abs())
         return best + offset - error
+
+    def trace(self, mask: Tensor) -> Trace:
+        """All that is known of one circuit's tensors. Shapes: `mask` `(1, gates.size)`. Kept for the last circuits bounded."""
+        return self._traced(self.options.method, mask.to(self.query.graph.device))
+
+    def _traced(self, method: str, masks: Tensor) -> Trace:
+        held = self._last.get(method)
+        if held is not None and torch.equal(held[0], masks):
+            return held[1]
+        if method == "difference":
+            trace = difference_trace(self._traced("linear", masks), self.options.memory)
+        else:
+            trace = circuit_trace(self.model, self.query.gates, masks, self.options.memory, method == "linear")
+        self._last[method] = masks, trace
+        return trace
 
     def _interval(self, trace: Trace) -> Tensor:
         """Lower bounds of the forms by intervals: `C f_C + M f_G`, or the same as `(C + M) f_G + C (f_C - f_G)`."""
@@ -129,9 +154,7 @@ class NativeBounder(Bounder):
         return torch.cat(found)
 
     def _difference(self, trace: Trace, circuits: int) -> Tensor:
-        """Lower bounds of the forms through the difference domain, after it has tightened the trace: the best of three
-        mixes."""
-        trace = difference_trace(trace, self.options.memory)
+        """Lower bounds of the forms through the difference domain, which has tightened the trace: the best of three mixes."""
         margins, graph = self.query.margins, self.query.graph
         best = self._interval(trace)
         for which in torch.arange(circuits, device=graph.device).split(self._rows_together // 2 + 1):

@@ -108,6 +108,7 @@ class Relaxation:
         bound = self._bound(y, self.goal.cost, self.goal.constant)
         return Solved(bound, x if status in _ENDED else None, y)
 
+    @np.errstate(invalid="ignore", over="ignore")
     def _bound(self, y: Array, cost: Array, constant: float) -> float:
         lower, upper, low, high = self._ends
         z = cost - self._transposed @ y

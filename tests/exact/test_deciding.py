@@ -10,14 +10,17 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bounds.backends.base import BackendRefusal
-from bounds.backends.milp import Milp
+from bounds.backends.milp import Milp, refusal
+from bounds.backends.native import Native
 from bounds.query import Clauses, Norm, Query
+from bounds.region import Hull
 from specs.strategies import cases, describe
 from tests.exact.patterns import TooLarge, exact_margin
+from tests.exact.programs import check_program, open_case
 from tests.exact.test_exact import SMALL
 from tests.laws.examples import share
 from verify.branch import Branching
+from verify.exact import Exact
 
 Case = tuple[Query, Tensor]
 
@@ -69,15 +72,77 @@ def test_milp_is_exact(case: Case) -> None:
     query, masks = case
     note(describe(query, masks))
     exact = exact_of(query, masks[0])
-    if exact is None or not isinstance(query.margins, Clauses) or query.margins.clauses.shape[1] > 1:
+    if exact is not None and refusal(query) is None:
+        check_program(query, masks, exact)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000)
+@given(cases(SMALL, max_circuits=1))
+def test_milp_is_exact_on_many(case: Case) -> None:
+    query, masks = case
+    note(describe(query, masks))
+    exact = exact_of(query, masks[0])
+    if exact is not None and refusal(query) is None:
+        check_program(query, masks, exact)
+
+
+def check_open(seed: int) -> bool:
+    """The exact backend on a query that bounds leave open. Whether there was one."""
+    query, mask = open_case(seed)
+    exact = exact_of(query, mask[0])
+    if exact is None:
+        return False
+    check_program(query, mask, exact)
+    for gap in (1e-5, -1e-5, 1e-6, -1e-6):
+        check_near(query, mask, gap * (1 + abs(exact)))
+    return True
+
+
+def test_the_exact_rung_on_open_queries() -> None:
+    assert sum(check_open(seed) for seed in range(15)) >= 8, "hardly any had an exact margin"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, 2000, 50))
+def test_the_exact_rung_on_many_open_queries(start: int) -> None:
+    assert sum(check_open(seed) for seed in range(1000 + start, 1050 + start)) >= 20, "hardly any had an exact margin"
+
+
+def check_near(query: Query, mask: Tensor, gap: float) -> None:
+    """With the tolerance moved so that the exact margin is `gap`, the exact rung never proves what does not hold."""
+    exact = exact_of(query, mask[0])
+    if exact is None or refusal(query) is not None:
         return
-    try:
-        found = float(Milp(time_s=10).open(query).bound(masks).margin)
-    except BackendRefusal:
-        return
-    size = 1 + abs(exact)
-    assert found <= exact + 1e-7 * size
-    assert found >= exact - 1e-2 * size, f"{found} is far below the exact {exact}"
+    asked = shifted(query, gap - exact)
+    native = Native("difference").open(asked)
+    forms = native.bound(mask).forms[0]
+    rung = Exact(asked, mask, native.trace(mask), forms)
+    rung.run(lambda: False)
+    size = 1e-7 * (1 + abs(exact))  # how exact the reference is
+    assert rung.ended
+    assert rung.bound <= gap + size, f"{rung.bound} proven, the exact margin is {gap}"
+    if gap < -size:
+        assert rung.bound < 0, "a claim that fails was certified"
+        # A hull's points are projected onto it without their rounding: one that needs it is not found.
+        assert rung.candidates or isinstance(query.region, Hull), "a claim that fails was left open"
+    if gap > size:
+        assert rung.bound >= 0, f"a claim that holds was left open at {rung.bound}"
+
+
+@share(0.5)
+@given(cases(SMALL, max_circuits=1), st.sampled_from([1e-6, -1e-6, 1e-5, -1e-5, 0.05, -0.05]))
+def test_the_exact_rung_near_the_tolerance(case: Case, gap: float) -> None:
+    note(describe(*case))
+    check_near(*case, gap)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000)
+@given(cases(SMALL, max_circuits=1), st.sampled_from([1e-6, -1e-6, 1e-5, -1e-5, 0.05, -0.05]))
+def test_the_exact_rung_near_the_tolerance_on_many(case: Case, gap: float) -> None:
+    note(describe(*case))
+    check_near(*case, gap)
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.query import Query
 from bounds.region import Region
 from specs.strategies import activations, cases, graphs, intervals, queries, regions
+from tests.exact.patterns import TooLarge, exact_margin
+from tests.exact.programs import check_program, open_case
 from tests.laws.affine import check_affine
 from tests.laws.backend import check_all_kept, check_sound
 from tests.laws.elementwise import check_elementwise
@@ -102,6 +104,23 @@ def _shrunken() -> None:
         check_shrink(*dense_case(seed), seed)
 
 
+@cache
+def _programs() -> list[tuple[Query, Tensor, float]]:
+    """Queries that bounds leave open, and their exact margins."""
+    found: list[tuple[Query, Tensor, float]] = []
+    for query, mask in map(open_case, range(30)):
+        try:
+            found.append((query, mask, exact_margin(query, mask[0], pieces=200)))
+        except TooLarge:
+            continue
+    return found
+
+
+def _program() -> None:
+    for query, masks, exact in _programs():
+        check_program(query, masks, exact)
+
+
 def _monotone() -> None:
     for seed, (query, _) in enumerate(_cases()):
         if not query.gates.sources:
@@ -119,4 +138,5 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "all kept": _all_kept,
     "subproblem": _subproblem,
     "shrunken": _shrunken,
+    "program": _program,
 }

@@ -131,7 +131,7 @@ def test_falsified_before_any_proof_is_tried(problem: Problem) -> None:
 
 
 def test_a_violation_that_the_original_does_not_show_is_none(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verify.decide.replay", lambda *_: None)
+    monkeypatch.setattr("verify.evidence.replay", lambda *_: None)
     (decision,) = ladder(problem, proves(-1.0)).decide(HARMFUL, Budget(10))
     assert isinstance(decision.verdict, Unknown)
 
