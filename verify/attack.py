@@ -168,7 +168,7 @@ class _Descent:
             if len(self.open) and not self.expired():
                 self._evaluate(False)
                 self._close(velocity)
-                if phase < len(_PHASES) - 1:
+                if phase < len(_PHASES) - 1 and len(self.open):
                     self._restart()
         self._note(torch.ones(len(self.open), dtype=torch.bool, device=self.open.device))
         return Found(self._points(self.best), self.margin)

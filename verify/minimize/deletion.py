@@ -13,18 +13,18 @@ __all__ = ["deletion"]
 def deletion(oracle: Oracle, start: Components, order: Sequence[int]) -> Search:
     """From a certified circuit, one pass in an order (those to drop first come first).
 
-    Reaches: subset minimality of a monotone claim; of another only what single removals at the end show. Before each proof
-    every removal left is looked at for witnesses, all in one batch: those refuted count as tried. Cost: at most one proof a
-    component.
+    Reaches: subset minimality of a monotone claim; of another only what single removals at the end show. All removals are
+    looked at for witnesses first, in one batch, and after each proof for those at hand: what they refute counts as tried. Cost:
+    at most one proof a component.
     """
     circuit, todo = start, [v for v in order if v in start]
+    looked = oracle.ask([circuit - {v} for v in todo], thorough=False)
+    todo = [v for v, answer in zip(todo, looked, strict=True) if answer is not Answer.NO]
     while todo:
-        looked = oracle.ask([circuit - {v} for v in todo], thorough=False)
-        todo = [v for v, answer in zip(todo, looked, strict=True) if answer is not Answer.NO]
-        if not todo:
-            break
         v, *todo = todo
         if oracle.faithful(circuit - {v}):
             circuit = circuit - {v}
+        held = oracle.refuted(oracle.masks([circuit - {u} for u in todo]))
+        todo = [u for u, refuted in zip(todo, held, strict=True) if not refuted]
         yield State(circuit, oracle.cost(circuit), doing=f"deletion, {len(todo)} to try")
     yield State(circuit, oracle.cost(circuit), 0.0, reached(oracle, circuit))

@@ -53,6 +53,13 @@ class Oracle(ABC):
         answers = self.ask([frozenset(np.flatnonzero(row).tolist()) for row in masks], thorough=False)
         return np.array([answer is Answer.NO for answer in answers], dtype=bool)
 
+    def masks(self, circuits: Sequence[Components]) -> Masks:
+        """Circuits as rows. Shape: `(count, size)`."""
+        masks = np.zeros((len(circuits), self.size), dtype=bool)
+        for row, circuit in zip(masks, circuits, strict=True):
+            row[list(circuit)] = True
+        return masks
+
     @property
     def everything(self) -> Components:
         """The circuit that keeps all."""

@@ -1,0 +1,155 @@
+"""The oracle that the searches ask: a spec's claims about the circuits of a scope, decided by the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from bounds.query import Clauses
+from specs.encode import Problem
+from verify.budget import Budget
+from verify.choice import chosen, splits
+from verify.decide import Ladder
+from verify.minimize.oracle import Answer, Components, Masks, Oracle
+from verify.pool import row_limit
+from verify.round import Decision, Round, Tally
+from verify.verdict import Certified, Falsified
+
+__all__ = ["ClaimsOracle", "costs_of"]
+
+_SURE = 1e-5
+"""A violation on our own graph counts without a replay where it is deeper than this share of the largest output."""
+
+_REPLAYED = 2048
+"""Of so many refutations by witnesses at hand, each is replayed on the original; of more, so many drawn at random are."""
+
+
+class ClaimsOracle(Oracle):
+    """All claims of a problem at once: certified where every claim is, refuted where one is.
+
+    A question costs at most `question_s` seconds for each circuit, and all together what `budget` grants; what time cuts off is
+    open. Refutations are replayed on the original model (see `refuted` for those by the thousand). `decisions` holds what was
+    decided of certified circuits. Raises what the ladder raises.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        budget: Budget,
+        question_s: float,
+        *,
+        backend: str = "auto",
+        device: str = "cpu",
+        seed: int = 0,
+        notify: Callable[[str], None] = lambda rung: None,
+    ) -> None:
+        self.problem, self.budget, self.question_s, self.notify, self.seed = problem, budget, question_s, notify, seed
+        self.size = len(problem.components)
+        self.monotone = all(claim.monotone.known for claim in problem.claims)
+        self.costs = costs_of(problem)
+        self.tally = Tally()
+        backends, split = chosen(backend, device), splits(backend)
+        self.ladders = [
+            Ladder(
+                problem,
+                claim,
+                backends,
+                seed=seed,
+                device=device,
+                tally=self.tally,
+                skip_refusals=backend == "auto",
+                split=split,
+            )
+            for claim in problem.claims
+        ]
+        self.decisions: dict[Components, list[Decision]] = {}
+        self.evaluated = self.replayed = 0
+
+    def ask(self, candidates: Sequence[Components], thorough: bool = True) -> list[Answer]:
+        masks = torch.from_numpy(self.masks(candidates))
+        refuted = torch.zeros(len(candidates), dtype=torch.bool)
+        for ladder in self.ladders:
+            which = (~refuted).nonzero().flatten()
+            if len(which):
+                found = self._climbed(ladder, masks[which], prove=False)
+                refuted[which] = torch.tensor([isinstance(d.verdict, Falsified) for d in found])
+        proven: list[list[Decision]] = [[] for _ in candidates]
+        if thorough:
+            for ladder in self.ladders:
+                # A circuit that one claim leaves open is not proven on the others: nothing hangs on it.
+                which = [i for i in range(len(candidates)) if not refuted[i] and all(_certified(d) for d in proven[i])]
+                for i, decision in zip(which, self._climbed(ladder, masks[which], prove=True) if which else [], strict=True):
+                    proven[i].append(decision)
+                    refuted[i] |= isinstance(decision.verdict, Falsified)
+        answers: list[Answer] = []
+        for i, circuit in enumerate(candidates):
+            whole = len(proven[i]) == len(self.ladders) and all(_certified(d) for d in proven[i])
+            if whole:
+                self.decisions[circuit] = proven[i]
+            answers.append(Answer.NO if refuted[i] else Answer.YES if whole else Answer.OPEN)
+        return answers
+
+    def refuted(self, masks: Masks) -> Masks:
+        """Which of many circuits the witnesses at hand refute, in batched forward passes.
+
+        Up to 2,048 refutations in one call are each replayed on the original model. Of more, those count whose violation on our
+        own graph is clear of any rounding, after as many drawn at random were replayed and all held; else each is replayed.
+        `evaluated` and `replayed` count both.
+        """
+        asked = torch.from_numpy(masks)
+        found = torch.zeros(len(asked), dtype=torch.bool)
+        for ladder in self.ladders:
+            held = ladder.pool.points
+            which = (~found).nonzero().flatten()
+            if held is None or not len(which):
+                continue
+            worst = torch.cat(
+                [ladder.pool.evaluate(ladder.attackable, part).amin(0) for part in asked[which].split(self._rows(ladder))]
+            )
+            center = ladder.query.region.box().center.unsqueeze(0)
+            sure = which[worst < -_SURE * (1 + float(ladder.query.graph(center).abs().max()))]
+            if len(sure) > _REPLAYED:
+                generator = torch.Generator().manual_seed(self.seed)
+                drawn = sure[torch.randperm(len(sure), generator=generator)[:_REPLAYED]]
+                if self._replayed(ladder, asked[drawn]).all():
+                    found[sure] = True
+                    self.evaluated += len(sure) - len(drawn)
+                    continue
+            for part in sure.split(_REPLAYED):
+                found[part] = self._replayed(ladder, asked[part])
+        return found.numpy()
+
+    def _rows(self, ladder: Ladder) -> int:
+        margins = ladder.query.margins
+        extra = margins.clauses.numel() if isinstance(margins, Clauses) else margins.offset.numel()
+        return max(1, 16 * row_limit(ladder.query.graph, extra=extra))
+
+    def _replayed(self, ladder: Ladder, masks: torch.Tensor) -> torch.Tensor:
+        """Which are refuted by a witness at hand, replayed on the original."""
+        climbing = Round(masks)
+        ladder.climb(climbing, Budget(max(self.budget.remaining(), 1e-6)), reach="pool")
+        self.replayed += len(masks)
+        return torch.tensor([isinstance(verdict, Falsified) for verdict in climbing.verdicts], dtype=torch.bool)
+
+    def _climbed(self, ladder: Ladder, masks: torch.Tensor, prove: bool) -> list[Decision]:
+        climbing = Round(masks)
+        if self.budget.expired:
+            return climbing.decisions()
+        allowed = Budget(max(min(self.budget.remaining(), self.question_s * len(masks)), 1e-6), self.budget.hard)
+        ladder.climb(climbing, allowed, self.notify, "proof" if prove else "look")
+        return climbing.decisions()
+
+
+def _certified(decision: Decision) -> bool:
+    return isinstance(decision.verdict, Certified)
+
+
+def costs_of(problem: Problem) -> tuple[float, ...]:
+    """The cost of each component, as the spec's weights say: 1 where they say nothing."""
+    weights = problem.spec.weights
+    found: list[float] = []
+    for site, index in problem.components:
+        given = weights.get(site, 1.0)
+        found.append(float(given[index]) if isinstance(given, tuple) else float(given))
+    return tuple(found)
