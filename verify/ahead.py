@@ -26,14 +26,14 @@ __all__ = ["ranked"]
 _ROWS = 512
 """Halves bounded in one pass."""
 
-_BETTER = 0.1
-"""What a gain on the better half counts, against one on the worse."""
+_NOTHING = 1e-6
+"""Gains below it are none."""
 
 
 def ranked(
     base: Trace, limits: Limits, forms: Forms, result: Result, candidates: Sequence[Sequence[Split]]
 ) -> list[list[Split]]:
-    """Candidate splits of each part, the best first: by the gain of the worse half, and a little by that of the other.
+    """Candidate splits of each part, the best first: the fewer parts it takes where every split gains as much.
 
     `result` is what is proven of the parts so far, and where the ascent ended. A half that is empty, or whose margin would
     not be negative, has gained all there is. Cost: a backward pass for each half of each candidate.
@@ -51,11 +51,27 @@ def ranked(
         known = result.margin[both]
         gain = torch.where(empty, torch.inf, found - known).nan_to_num(nan=0.0, neginf=0.0)
         gain = torch.minimum(gain, -known).reshape(2, -1)
-        scores += (gain.amin(0) + _BETTER * gain.amax(0)).tolist()
+        scores += _score(gain.amin(0), gain.amax(0)).tolist()
     order: list[list[tuple[float, Split]]] = [[] for _ in candidates]
     for i, score, split in zip(owner.tolist(), scores, flat, strict=True):
         order[i].append((score, split))
     return [[split for _, split in sorted(found, key=lambda pair: -pair[0])] for found in order]
+
+
+def _score(worse: Tensor, better: Tensor) -> Tensor:
+    """Minus the rate `r` at which the number of parts grows with what is still to be gained, were all splits to gain as much:
+    `exp(-r worse) + exp(-r better) = 1`. Within a millionth.
+
+    Source: Le Bodic & Nemhauser 2017, Math. Program. 166 (variable branching).
+    """
+    better = better.clamp_min(_NOTHING)
+    ratio = worse.clamp_min(_NOTHING) / better  # with better = 1
+    low, high = torch.zeros_like(ratio), 1 - ratio.log()
+    for _ in range(20):
+        rate = (low + high) / 2
+        above = (-rate * ratio).exp() + (-rate).exp() > 1
+        low, high = torch.where(above, rate, low), torch.where(above, high, rate)
+    return -high / better
 
 
 def _halved(base: Trace, limits: Limits, rows: Tensor, splits: Sequence[Split]) -> Limits:

@@ -8,11 +8,9 @@ Source: Bunel et al. 2020, arXiv:1909.06588; Wang et al. 2021 (beta-CROWN), arXi
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +25,7 @@ from bounds.query import Query
 from bounds.region import Box
 from verify.ahead import ranked
 from verify.goals import Forms, goals, stacked
+from verify.queue import Part, Queue
 from verify.splits import Split, candidates, input_splits, still_open
 
 __all__ = ["Branching", "Progress"]
@@ -34,23 +33,23 @@ __all__ = ["Branching", "Progress"]
 _FEW_INPUTS = 12
 """With at most this many inputs that vary, the input itself is split instead of activations."""
 
-_RATE, _WARM_RATE = 0.2, 0.03
-"""Step sizes of the ascent: a warm start is near its optimum, and a large first step would throw it away."""
+_RATE, _WARM_RATE = 0.2, 0.1
+"""First step sizes of the ascent: from the defaults, and from a warm start, which is near its optimum."""
 
-_WARM_BYTES = 1 << 30
-"""Warm starts kept for open parts; beyond it new parts start from the defaults."""
+_SHORT = 4
+"""Steps from a warm start. Most halves close in a few."""
 
 
-@dataclass(slots=True, eq=False)
-class Part:
-    """A part of the region still open for one goal: the constraints that cut it out, and what was proven of it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Parts bounded together."""
 
-    goal: int
-    splits: tuple[Split, ...]
-    bound: float = -math.inf
-    next: Split | None = None
-    good: Sequence[Split] = ()
-    warm: Tuned | None = None
+    parts: Sequence[Part]
+    limits: Limits
+    trace: Trace
+    forms: Forms
+    result: Result
+    empty: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,26 +68,30 @@ class Branching:
     """Branch and bound on one query and one circuit. Iterate `step` until nothing is open, or stop at any time.
 
     Shapes: `mask` `(1, gates.size)`. Guarantees: at every moment the claim's margin is at least `bound`. Cost of a step: one
-    `tune` of `batch` parts. `memory` bounds the working set in bytes.
+    `tune` of `batch` parts with `steps` steps at the root and a few below, `again` more for those still open, and a bound for
+    each half of `look` splits. `memory` bounds the working set in bytes, `held` the open parts in memory; more are written out.
     """
 
     query: Query
     mask: Tensor
     steps: int = 16
     batch: int = 128
-    look: int = 16
+    look: int = 24
+    again: int = 16
     memory: int = 1 << 28
     model: Trace | None = None
-    _parts: list[tuple[float, int, Part]] = field(default_factory=list[tuple[float, int, Part]])
+    held: int = 1 << 30
     _closed: float = math.inf
+    _known: float = -math.inf
+    _taken: int = 0
     _count: int = 0
-    _ids: count[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         query = self.query
         model = model_trace(query.graph, query.region, self.memory) if self.model is None else self.model
         base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
         self.query, self.base = shrink(query, base)
+        self._parts = Queue(self.held)
         self.goals = goals(query.margins)
         box = query.region.box()
         self.by_input = int((box.lower < box.upper).sum()) <= _FEW_INPUTS
@@ -96,23 +99,26 @@ class Branching:
     @property
     def bound(self) -> float:
         """The margin proven over the whole region so far."""
-        return min(self._closed, self._parts[0][0] if self._parts else math.inf)
+        return min(self._closed, self._known, self._parts.bound)
 
     @property
     def open(self) -> int:
         """Parts without a proof yet."""
-        return len(self._parts)
+        return len(self._parts) + self._taken
 
     def root(self, expired: Callable[[], bool] = lambda: False) -> Progress:
         """Bound the whole region, goal by goal."""
         parts = [Part(goal, ()) for goal in range(len(self.goals))]
+        self._taken = len(parts)
         return self._bounded(parts, expired)
 
     def step(self, expired: Callable[[], bool] = lambda: False) -> Progress:
         """Split the worst open parts and bound the halves."""
+        self._known = self.bound  # should this step be interrupted, what it took counts as open, and no more is known
         taken: list[Part] = []
         while self._parts and len(taken) < max(1, self.batch // 2):
-            taken.append(heapq.heappop(self._parts)[2])
+            self._taken += 1
+            taken.append(self._parts.pop())
         halves: list[Part] = []
         for part in taken:
             assert part.next is not None
@@ -123,50 +129,67 @@ class Branching:
         return self._bounded(halves, expired)
 
     def _bounded(self, parts: Sequence[Part], expired: Callable[[], bool]) -> Progress:
-        limits = self._limits(parts)
-        trace, empty = split_trace(self.base, limits, len(parts))
-        forms = stacked(self.query.margins, [self.goals[part.goal] for part in parts])
-        warm = _joined([part.warm for part in parts], trace)
-        rate = _RATE if warm is None else _WARM_RATE
-        result = tune(trace, limits, forms.p, forms.q, forms.combine, self.steps, warm, rate, expired)
-        self._choose(parts, limits, trace, result, forms, empty)
-        keep_warm = len(self._parts) * _bytes(result.tuned, len(parts)) < _WARM_BYTES
-        for i, part in enumerate(parts):
-            if bool(empty[i]):
-                self._count += 1
-                continue
-            part.bound = max(part.bound, float(result.margin[i]))
-            if part.bound >= 0:
-                self._closed, self._count = min(self._closed, part.bound), self._count + 1
-                continue
-            part.warm = result.tuned.pick(torch.tensor([i])) if keep_warm else None
+        """Bound parts, and again with more steps those that stay open; then choose where these are to be split."""
+        warm = all(part.warm is not None for part in parts)
+        batch = self._tuned(parts, _SHORT if warm else self.steps, _WARM_RATE if warm else _RATE, expired)
+        left = self._sifted(batch)
+        if left and not expired():
+            batch = self._tuned(left, self.again, _WARM_RATE, expired)
+            left = self._sifted(batch)
+        worst = batch.result.margin.argsort()[:16]
+        found = self.query.region.minimizer(batch.result.worst[worst])
+        self._choose(batch, left)
+        for part in left:
             if part.next is None:
                 # Nothing left to split and still open: only the multipliers are short of their optimum, or it is violated.
                 self._closed = min(self._closed, part.bound)
                 continue
-            heapq.heappush(self._parts, (part.bound, next(self._ids), part))
-        worst = result.margin.argsort()[:16]
-        return Progress(self.bound, self.open, self._count, self.query.region.minimizer(result.worst[worst]))
+            self._parts.push(part)
+        self._known, self._taken = math.inf, 0
+        return Progress(self.bound, self.open, self._count, found)
 
-    def _choose(self, parts: Sequence[Part], limits: Limits, trace: Trace, result: Result, forms: Forms, empty: Tensor) -> None:
-        """Say where each part that stays open is to be split next."""
+    def _tuned(self, parts: Sequence[Part], steps: int, rate: float, expired: Callable[[], bool]) -> Batch:
+        limits = self._limits(parts)
+        trace, empty = split_trace(self.base, limits, len(parts))
+        forms = stacked(self.query.margins, [self.goals[part.goal] for part in parts])
+        warm = _joined([part.warm for part in parts])
+        result = tune(trace, limits, forms.p, forms.q, forms.combine, steps, warm, rate, expired)
+        return Batch(parts, limits, trace, forms, result, empty)
+
+    def _sifted(self, batch: Batch) -> list[Part]:
+        """The parts of a batch that stay open, with their bounds and warm starts."""
+        left: list[Part] = []
+        for i, (part, margin, empty) in enumerate(
+            zip(batch.parts, batch.result.margin.tolist(), batch.empty.tolist(), strict=True)
+        ):
+            part.bound = max(part.bound, margin)
+            if empty:
+                self._count += 1
+            elif part.bound >= 0:
+                self._closed, self._count = min(self._closed, part.bound), self._count + 1
+            else:
+                part.warm = batch.result.tuned.pick(torch.tensor([i]))
+                left.append(part)
+        return left
+
+    def _choose(self, batch: Batch, left: Sequence[Part]) -> None:
+        """Say where each part of a batch that stays open is to be split next."""
         if self.by_input:
-            for part, split in zip(parts, input_splits(trace, result), strict=True):
+            for part, split in zip(batch.parts, input_splits(batch.trace, batch.result), strict=True):
                 part.next = split
             return
-        live = [i for i, part in enumerate(parts) if not bool(empty[i]) and max(part.bound, float(result.margin[i])) < 0]
-        if not live:
+        if not left:
             return
-        fresh = candidates(trace, result, self.look)
-        lists: list[Sequence[Split]] = [()] * len(parts)
-        for i in live:
-            held = [split for split in parts[i].good if still_open(trace, i, split)]
-            count = self.look if held else 4 * self.look
-            lists[i] = [*dict.fromkeys([*held, *fresh[i]])][:count]
-        order = ranked(self.base, limits, forms, result, lists)
-        for i in live:
-            parts[i].next = order[i][0] if order[i] else None
-            parts[i].good = order[i][: self.look // 2]
+        open_ = {id(part) for part in left}
+        rows = {i: part.splits for i, part in enumerate(batch.parts) if id(part) in open_}
+        lists: list[Sequence[Split]] = [()] * len(batch.parts)
+        for i, fresh in zip(rows, candidates(batch.trace, batch.result, 4 * self.look, rows), strict=True):
+            held = [split for split in batch.parts[i].good if still_open(batch.trace, i, split)]
+            lists[i] = [*dict.fromkeys([*held, *fresh])][: self.look if held else 4 * self.look]
+        order = ranked(self.base, batch.limits, batch.forms, batch.result, lists)
+        for part, splits in zip(batch.parts, order, strict=True):
+            part.next = splits[0] if splits else None
+            part.good = tuple(splits[: self.look // 2])
 
     def _limits(self, parts: Sequence[Part]) -> Limits:
         limits = Limits({}, {})
@@ -185,19 +208,17 @@ class Branching:
         return limits
 
 
-def _joined(warm: Sequence[Tuned | None], trace: Trace) -> Tuned | None:
-    """Warm starts of a batch in one, for the keys that all of them have."""
-    if any(w is None for w in warm) or not warm:
-        return None
+def _joined(warm: Sequence[Tuned | None]) -> Tuned | None:
+    """Warm starts of a batch in one: multipliers that some lack start from zero, of the rest only what all of them have."""
     held = [w for w in warm if w is not None]
+    if len(held) < len(warm) or not held:
+        return None
     joined = Tuned()
     for i, group in enumerate(joined.groups()):
         others = [w.groups()[i] for w in held]
-        for key in others[0]:
-            if all(key in other for other in others):
-                group[key] = torch.cat([other[key] for other in others])  # pyright: ignore[reportArgumentType]
+        for key in {key: None for other in others for key in other}:
+            given = [other.get(key) for other in others]  # pyright: ignore[reportArgumentType]
+            like = next(value for value in given if value is not None)
+            if group is joined.above or group is joined.below or all(value is not None for value in given):
+                group[key] = torch.cat([torch.zeros_like(like) if value is None else value for value in given])  # pyright: ignore[reportArgumentType]
     return joined
-
-
-def _bytes(tuned: Tuned, batch: int) -> int:
-    return sum(value.numel() * value.element_size() for group in tuned.groups() for value in group.values()) // max(1, batch)

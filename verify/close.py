@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bounds.backends.base import Bounder
-from bounds.backends.encode import TooLarge
 from bounds.backends.milp import Candidate, refusal
 from bounds.backends.native import Native, NativeBounder
 from verify.attack import Found, attack
@@ -97,10 +96,7 @@ class Closing:
             bounder = Native("difference").open(query)
         forms = self.climbing.forms[i]
         forms = bounder.bound(mask).forms[0] if forms is None else forms
-        try:
-            return Exact(query, mask, bounder.trace(mask), forms)
-        except TooLarge:
-            return None
+        return Exact(query, mask, bounder.trace(mask), forms)
 
     def _take(self, i: int, exact: Exact) -> None:
         """Take note of what the exact program found: the margin proven, and points that violate the claim."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bounds.backends.encode import TooLarge, count_open, encode
+from bounds.backends.encode import Encoding, TooLarge, count_open, encode
 from bounds.backends.milp import Candidate, Search, goals_of, refusal
 from bounds.domains.trace import Trace
 from bounds.query import Clauses, Query
@@ -21,9 +21,8 @@ mnist_verix_10x2, taxinet_kj_tiny_cnn and the bundled digits_mlp (9 to 50 open s
 the exact deviation, take 1 to 120 steps and 0.002 s to 0.17 s; from some 300 open signs on (mnist_vnncomp_256x2 at radius
 0.02, gtsrb_cnn_8_16_fc64 at 0.01), seconds to minutes."""
 
-_MOST_KINKS = 4000
 _ENTRIES = 1 << 20
-"""Programs beyond these are not made: one relaxation alone would take minutes."""
+"""Programs with more coefficients are not made: one relaxation alone would take minutes."""
 
 
 class Exact:
@@ -37,21 +36,20 @@ class Exact:
     """
 
     def __init__(self, query: Query, mask: Tensor, trace: Trace, forms: Tensor) -> None:
-        """Shapes: `mask` `(1, gates.size)`; `forms` `(forms,)`, proven lower bounds. `trace` is the circuit's, in float64.
+        """Shapes: `mask` `(1, gates.size)`; `forms` `(forms,)`, proven lower bounds. `trace` is the circuit's, in float64, and
+        not used by others while `run` runs. Cost: none to speak of; the program is made by the first `run`.
 
-        Raises: TooLarge: the program would be too large; ValueError: the query has no exact program.
+        Raises: ValueError: the query has no exact program.
         """
         cpu = torch.device("cpu")
         if (why := refusal(query)) is not None:
             raise ValueError(why)
-        if (open_ := count_open(trace)) > _MOST_KINKS:
-            raise TooLarge(f"{open_} open signs")
-        self.query, self.mask, self.forms = query.to(torch.float64, cpu), mask.to(cpu), forms
-        self.kinks = open_
+        self.query, self.mask, self.forms, self.trace = query.to(torch.float64, cpu), mask.to(cpu), forms, trace
+        self.kinks = count_open(trace)
         self.candidates: list[Candidate] = []
         self.steps = 0
         self.ended = False
-        self._encoding = encode(trace, query.margins, _ENTRIES)
+        self._encoding: Encoding | None = None
         goals = goals_of(self.query)
         self._known = [self._value(goal) for goal in goals]
         order = sorted(range(len(goals)), key=lambda k: self._known[k])
@@ -68,7 +66,16 @@ class Exact:
         return min(self._known)
 
     def run(self, expired: Callable[[], bool]) -> None:
-        """Decide goal after goal, until one is clearly violated, all are done, or `expired`."""
+        """Decide goal after goal, until one is violated, all are done, or `expired`. A program that would be too large to be of
+        use ends it at once, with nothing found."""
+        if self._encoding is None:
+            try:
+                self._encoding = encode(self.trace, self.query.margins, _ENTRIES, expired)
+            except TimeoutError:
+                return
+            except TooLarge:
+                self.ended = True
+                return
         for k, goal in [(k, goal) for k, goal in self._open if self._known[k] < 0]:
             search = Search(self.query, self.mask, self._encoding, goal, self.forms, sign=True)
             try:

@@ -5,7 +5,8 @@ Source: Bunel et al. 2020, arXiv:1909.06588 (scores by the relaxation's loss); s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,9 @@ from bounds.region import Box
 
 __all__ = ["Split", "candidates", "input_splits", "still_open"]
 
+
+_HALVINGS = 2
+"""How often an element's range is halved where such splits are not free."""
 
 _NARROW = 0.3
 """A difference whose range is no more than this share of its size counts as nearly known."""
@@ -36,22 +40,27 @@ class Split:
     threshold: float
 
 
-def candidates(trace: Trace, result: Result, count: int) -> list[list[Split]]:
-    """For each part of a batch the splits where its relaxation loses most, the likeliest first; none where it loses nothing.
+def candidates(trace: Trace, result: Result, count: int, rows: Mapping[int, Sequence[Split]]) -> list[list[Split]]:
+    """For some parts of a batch the splits where relaxations lose most, the likeliest first; none where nothing is lost.
 
-    Each kind of split has its own scores, which do not compare: the kinds take turns. Cost: one pass over the losses, and one
-    backward pass of their shares.
+    `rows` says which parts, by number, and by what splits each was cut out. Each kind of split has its own scores, which do not
+    compare: the kinds take turns. Cost: one pass over the losses, and one backward pass of their shares.
     """
     assert trace.model is not None
     kinds = [*_sides(trace, result), *_blamed(trace, result)]
-    found: list[list[tuple[int, float, Split]]] = [[] for _ in result.margin]
-    for stream, source, score, threshold in kinds:
-        top, at = score.topk(min(count, score.shape[1]), dim=1)
-        middle = threshold.expand_as(score).gather(1, at)
-        for i, (values, places, ends) in enumerate(zip(top.tolist(), at.tolist(), middle.tolist(), strict=True)):
+    found: list[list[tuple[int, float, Split]]] = [[] for _ in rows]
+    worn = [_worn(path) for path in rows.values()]
+    each = -(-2 * count // max(1, len(kinds)))
+    at_rows = torch.tensor(list(rows), dtype=torch.long)
+    for stream, source, scores, threshold, often in kinds:
+        score = scores.index_select(0, at_rows)
+        top, at = score.topk(min(each, score.shape[1]), dim=1)
+        middle = (threshold if len(threshold) == 1 else threshold.index_select(0, at_rows)).expand_as(score).gather(1, at)
+        rows_of = zip(found, worn, top.tolist(), at.tolist(), middle.tolist(), strict=True)
+        for splits, tired, values, places, ends in rows_of:
             for turn, (value, j, end) in enumerate(zip(values, places, ends, strict=True)):
-                if value > 0:
-                    found[i].append((turn, -value, Split(stream, source, j, 1, end)))
+                if value > 0 and (often or (source, j) not in tired):
+                    splits.append((turn, -value, Split(stream, source, j, 1, end)))
     return [[split for _, _, split in sorted(splits, key=lambda s: s[:2])[:count]] for splits in found]
 
 
@@ -64,8 +73,15 @@ def still_open(trace: Trace, row: int, split: Split) -> Split | None:
     return split if lower < split.threshold < upper else None
 
 
-_Kind = tuple[str, str, Tensor, Tensor]
-"""A stream, a tensor, a score and a threshold for each of its elements, `(batch, size)` and `(batch or 1, size)`."""
+_Kind = tuple[str, str, Tensor, Tensor, bool]
+"""A stream, a tensor, a score and a threshold for each of its elements, `(batch, size)` and `(batch or 1, size)`; whether the
+same element may be split so any number of times."""
+
+
+def _worn(path: Sequence[Split]) -> set[tuple[str, int]]:
+    """Elements of the model whose ranges were halved often enough."""
+    halved = Counter((split.tensor, split.at) for split in path if split.stream == "model" and split.threshold != 0)
+    return {element for element, times in halved.items() if times >= _HALVINGS}
 
 
 def _sides(trace: Trace, result: Result) -> list[_Kind]:
@@ -82,7 +98,7 @@ def _sides(trace: Trace, result: Result) -> list[_Kind]:
                 continue
             open_ = ~node.op.settled(box.lower, box.upper).flatten(1)
             middle = torch.zeros_like(box.lower) if isinstance(node.op, LeakyRelu) else (box.lower + box.upper) / 2
-            kinds.append((stream, source, (loss + d / 2) * open_, middle.flatten(1)))
+            kinds.append((stream, source, (loss + d / 2) * open_, middle.flatten(1), True))
     return kinds
 
 
@@ -92,12 +108,15 @@ def _blamed(trace: Trace, result: Result) -> list[_Kind]:
 
     What a relaxation loses grows with the ranges of its arguments, to which each activation upstream adds in proportion to its
     own range and the weights between: the loss is shared out backwards along them, that on differences to ablated elements.
-    Halving such a range, even where the element's sign is known, about halves its share.
+    Halving such a range, even where the element's sign is known, about halves its share. Where a tensor has more
+    elements than numbers it is computed from, most ways to halve their ranges are empty: there only ablated elements are
+    halved, and not often.
     """
     assert trace.model is not None
     values: dict[str, Tensor] = {}
     differences: dict[str, Tensor] = {}
     kinds: list[_Kind] = []
+    free = _independent(trace)
     for node in reversed(trace.graph.nodes):
         v, w = values.pop(node.name, None), differences.pop(node.name, None)
         if isinstance(node.op, Affine):
@@ -109,13 +128,15 @@ def _blamed(trace: Trace, result: Result) -> list[_Kind]:
         assert isinstance(node.op, Elementwise)
         source = node.inputs[0]
         box, kept = trace.model.read[source], trace.kept.get(node.name)
-        score = torch.zeros((len(result.margin), *node.shape), dtype=box.lower.dtype) if v is None else v
+        score = v if v is not None and source in free else torch.zeros((len(result.margin), *node.shape), dtype=box.lower.dtype)
         if w is not None and kept is not None:
             score, w = score + w * ~kept, w * kept
         value = trace.model.read[node.name]
         middle = (torch.maximum(box.lower, torch.zeros_like(box.lower)) + box.upper) / 2
         inside = (box.lower < middle) & (middle < box.upper)
-        kinds.append(("model", source, (score * (value.upper - value.lower) * inside).flatten(1) / 2, middle.flatten(1)))
+        kinds.append(
+            ("model", source, (score * (value.upper - value.lower) * inside).flatten(1) / 2, middle.flatten(1), source in free)
+        )
         losses = [loss.sum(1) for loss in result.losses[node.name]] if node.name in result.losses else None
         own = torch.zeros_like(score) if losses is None else (losses[0] + losses[1]) / _width(box)
         values[source] = values.get(source, torch.zeros_like(own)) + own + (0.0 if v is None else v)
@@ -139,6 +160,21 @@ def input_splits(trace: Trace, result: Result) -> list[Split | None]:
         middle = (lower + upper) / 2
         chosen.append(Split("model", trace.graph.input, j, 1, middle) if lower < middle < upper else None)
     return chosen
+
+
+def _independent(trace: Trace) -> set[str]:
+    """Tensors of the model with no more elements that vary than varying numbers they are computed from, anywhere upstream."""
+    assert trace.model is not None
+    box = trace.model.read[trace.graph.input]
+    least = {trace.graph.input: int((box.lower < box.upper).any(0).sum())}
+    found: set[str] = set()
+    for node in trace.graph.nodes:
+        box = trace.model.value[node.name]
+        varying, before = int((box.lower < box.upper).any(0).sum()), sum(least[x] for x in node.inputs)
+        least[node.name] = min(varying, before)
+        if varying <= before:
+            found.add(node.name)
+    return found
 
 
 def _width(box: Box) -> Tensor:

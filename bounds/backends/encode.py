@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,19 +115,21 @@ def count_open(circuit: Trace) -> int:
     return found
 
 
-def encode(circuit: Trace, margins: Margins, entries: int = 1 << 22) -> Encoding:
+def encode(circuit: Trace, margins: Margins, entries: int = 1 << 22, expired: Callable[[], bool] = lambda: False) -> Encoding:
     """A program of both halves, from the trace of one circuit (batch 1), for these margins.
 
     Left out is what no margin depends on: what an ablated or an inactive element would have read. Operators: affine ones, ReLU
-    and LeakyReLU; regions: boxes and hulls. Raises: TooLarge: over `entries` coefficients.
+    and LeakyReLU; regions: boxes and hulls. Raises: TooLarge: over `entries` coefficients; TimeoutError: `expired` said so
+    on the way.
     """
-    return _Encoder(circuit, entries).encode(margins)
+    return _Encoder(circuit, entries, expired).encode(margins)
 
 
 @dataclass(eq=False)
 class _Encoder:
     circuit: Trace
     entries: int
+    expired: Callable[[], bool]
     program: Program = field(default_factory=Program)
 
     def encode(self, margins: Margins) -> Encoding:
@@ -245,6 +247,8 @@ class _Encoder:
                 self.program.equate(found[rest], [(reads, joined[~handed])], b - room, b + room)
             if self.program.entries > self.entries:
                 raise TooLarge(f"over {self.entries} coefficients at tensor {node.name!r}")
+            if self.expired():
+                raise TimeoutError(f"no time left at tensor {node.name!r}")
         return found
 
     def _differ(

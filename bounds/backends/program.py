@@ -138,13 +138,14 @@ class Program:
     def goal(self, cost: Array, constant: float) -> Goal:
         """The program with an objective. Rows open to one side are closed by what their columns' ends allow."""
         lower, upper = np.concatenate(self.lower), np.concatenate(self.upper)
-        at, to, values = (np.concatenate(part) for part in (self.at, self.to, self.values))
+        none = np.zeros(0, dtype=np.int64)
+        at, to = np.concatenate([none, *self.at]), np.concatenate([none, *self.to])
+        values = np.concatenate([np.zeros(0), *self.values])
         matrix = csc_array(coo_array((values, (at, to)), shape=(self.rows, self.columns)))
         matrix.sum_duplicates()
         reach = abs(matrix) @ np.maximum(abs(lower), abs(upper)) * (1 + gamma(self.columns, torch.float64)) + 1e-300
-        low = np.maximum(np.concatenate(self.low), -reach)
-        high = np.minimum(np.concatenate(self.high), reach)
-        none = np.zeros(0, dtype=np.int64)
+        low = np.maximum(np.concatenate([np.zeros(0), *self.low]), -reach)
+        high = np.minimum(np.concatenate([np.zeros(0), *self.high]), reach)
         parts = [*self.kinks, Kinks(none, none, np.zeros(0), none, none, none)]
         kinks = Kinks(*(np.concatenate([getattr(part, name) for part in parts]) for name in Kinks.__slots__))
         return Goal(lower, upper, matrix, low, high, np.pad(cost, (0, self.columns - cost.size)), constant, kinks)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, note, settings
@@ -12,9 +10,10 @@ from torch import Tensor
 
 from bounds.backends.milp import Milp, refusal
 from bounds.backends.native import Native
-from bounds.query import Clauses, Norm, Query
+from bounds.query import Query
 from bounds.region import Hull
 from specs.strategies import cases, describe
+from tests.exact.branching import check_branching, shifted
 from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.programs import check_program, open_case
 from tests.exact.test_exact import SMALL
@@ -32,38 +31,30 @@ def exact_of(query: Query, mask: Tensor) -> float | None:
         return None
 
 
-def shifted(query: Query, by: float) -> Query:
-    """The same query with a tolerance larger by `by`, so that its exact margin moves by as much."""
-    if isinstance(query.margins, Clauses):
-        return replace(query, margins=replace(query.margins, offset=query.margins.offset + by))
-    assert isinstance(query.margins, Norm)
-    return replace(query, margins=replace(query.margins, tolerance=query.margins.tolerance + by))
-
-
-def check_branching(query: Query, mask: Tensor, gap: float) -> None:
-    """With the tolerance moved so that the claim holds, or fails, by `gap` of its size: a bound is never above the exact
-    margin, at any step, and a claim that fails is never closed."""
+def check_both_ways(query: Query, mask: Tensor, gap: float) -> None:
     exact = exact_of(query, mask[0])
-    if exact is None:
-        return
-    size = 1 + abs(exact)
-    asked = shifted(query, gap * size - exact)
-    branching = Branching(asked, mask, steps=8, batch=16)
-    branching.root()
-    for _ in range(12):
-        assert branching.bound <= gap * size + 1e-7 * size, f"a bound of {branching.bound} is above the exact {gap * size}"
-        if not branching.open or branching.bound >= 0:
-            break
-        branching.step()
-    if gap < 0:
-        assert branching.bound < 0, "a claim that fails was closed"
+    if exact is not None:
+        for by_input in (True, False):
+            check_branching(query, mask, exact, gap, by_input)
 
 
 @share(1.5)
 @given(cases(SMALL, max_circuits=1), st.sampled_from([0.05, 0.3, -0.01, -0.2]))
 def test_branch_and_bound_never_passes_the_exact_margin(case: Case, gap: float) -> None:
     note(describe(*case))
-    check_branching(*case, gap)
+    check_both_ways(*case, gap)
+
+
+def test_branch_and_bound_on_open_queries() -> None:
+    """Claims that hold by some margin and that the root leaves open are closed, by splits of activations alone."""
+    closed = 0
+    for seed in range(25):
+        query, mask = open_case(seed)
+        exact = exact_of(query, mask[0])
+        if exact is not None:
+            closed += check_branching(query, mask, exact, 0.05, by_input=False, rounds=40)
+            check_branching(query, mask, exact, -0.02, by_input=False)
+    assert closed >= 15, f"{closed} closed"
 
 
 @share(0.5)
@@ -150,7 +141,7 @@ def test_the_exact_rung_near_the_tolerance_on_many(case: Case, gap: float) -> No
 @given(cases(SMALL, max_circuits=1), st.sampled_from([0.02, 0.1, 0.5, -0.001, -0.05, -0.3]))
 def test_branch_and_bound_on_many(case: Case, gap: float) -> None:
     note(describe(*case))
-    check_branching(*case, gap)
+    check_both_ways(*case, gap)
 
 
 def test_a_hopeless_root_is_closed_by_splitting() -> None:

@@ -17,6 +17,7 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.query import Query
 from bounds.region import Region
 from specs.strategies import activations, cases, graphs, intervals, queries, regions
+from tests.exact.branching import check_branching
 from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.programs import check_program, open_case
 from tests.laws.affine import check_affine
@@ -24,6 +25,7 @@ from tests.laws.backend import check_all_kept, check_sound
 from tests.laws.elementwise import check_elementwise
 from tests.laws.examples import collect
 from tests.laws.monotone import check_monotone
+from tests.laws.queue import check_queue
 from tests.laws.region import check_region
 from tests.laws.shrink import check_shrink, dense_case
 from tests.laws.split import check_split
@@ -121,6 +123,17 @@ def _program() -> None:
         check_program(query, masks, exact)
 
 
+def _deciding() -> None:
+    for query, masks, exact in _programs()[:15]:
+        for by_input in (True, False):
+            check_branching(query, masks, exact, -0.01, by_input, rounds=30)
+
+
+def _queue() -> None:
+    for seed in range(5):
+        check_queue(seed)
+
+
 def _monotone() -> None:
     for seed, (query, _) in enumerate(_cases()):
         if not query.gates.sources:
@@ -139,4 +152,6 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "subproblem": _subproblem,
     "shrunken": _shrunken,
     "program": _program,
+    "deciding": _deciding,
+    "queue": _queue,
 }

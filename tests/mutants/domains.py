@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,8 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.region import Ball, Box
 from tests.laws import split as subproblem_law
 from tests.mutants.planting import Patch, changed, mutant
+from verify.branch import Branching
+from verify.queue import Part, Queue
 
 # regions and gates -----------------------------------------------------------------------------------------------------------
 
@@ -208,3 +211,37 @@ def neurons_of_constant_value_dropped(patch: Patch) -> None:
         return original(base, name) & (box.lower != box.upper).flatten(1).any(0)
 
     changed(patch, shrink, "_nonzero", varying)
+
+
+# branch and bound ------------------------------------------------------------------------------------------------------------
+
+
+@mutant("deciding")
+def one_half_of_a_split_dropped(patch: Patch) -> None:
+    def upper_halves(original: Any, branching: Branching, parts: Sequence[Part], expired: Any) -> Any:
+        return original(branching, parts[::2] if parts[0].splits else parts, expired)
+
+    changed(patch, Branching, "_bounded", upper_halves)
+
+
+@mutant("deciding")
+def constraints_of_all_parts_on_each(patch: Patch) -> None:
+    """Every part is cut by the splits of its neighbour too."""
+
+    def crossed(original: Any, branching: Branching, parts: Sequence[Part]) -> split.Limits:
+        return original(branching, [replace(a, splits=a.splits + b.splits) for a, b in itertools.pairwise([*parts, parts[0]])])
+
+    changed(patch, Branching, "_limits", crossed)
+
+
+@mutant("deciding")
+def parts_without_a_split_forgotten(patch: Patch) -> None:
+    def forgotten(original: Any, branching: Branching, batch: Any) -> list[Part]:
+        return original(branching, batch)[1:]
+
+    changed(patch, Branching, "_sifted", forgotten)
+
+
+@mutant("queue")
+def parts_written_out_forgotten_in_the_bound(patch: Patch) -> None:
+    patch.setattr(Queue, "bound", property(lambda queue: min((held[0] for held in queue._held), default=float("inf"))))
