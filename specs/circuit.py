@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     Field,
     JsonValue,
+    PlainSerializer,
     PlainValidator,
     PrivateAttr,
     ValidationInfo,
@@ -56,9 +57,14 @@ def _kept(value: object) -> tuple[int, ...] | Literal["all", "none"]:
     return numbered(cast("object", value), what="component", repeats=False)
 
 
+def _written(value: tuple[int, ...] | str) -> list[int] | str:
+    return value if isinstance(value, str) else list(value)
+
+
 Kept: TypeAlias = Annotated[
     tuple[int, ...] | Literal["all", "none"],
     PlainValidator(_kept),
+    PlainSerializer(_written),
     WithJsonSchema(
         {
             "anyOf": [

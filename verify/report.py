@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from decimal import ROUND_FLOOR, Context
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from specs.write import write_whole
 from verify.verdict import Name
 
 __all__ = [
@@ -195,20 +195,8 @@ def _above(value: float | None, tolerance: float | None) -> str:
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write a report: to a new file beside it, then renamed, so that there is never half a report. Raises: OSError."""
-    target = os.path.realpath(path)
-    folder, name = os.path.split(target)
-    beside = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(beside, "x", encoding="utf-8") as stream:
-            stream.write(report.text())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        if os.path.exists(beside):
-            os.unlink(beside)
-        raise
+    """Write a report, whole or not at all. Raises: OSError."""
+    write_whole(report.text(), path)
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:
