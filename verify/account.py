@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from specs.spec import Spec
     from verify.api import Request
     from verify.falsify import Witness
+    from verify.findings import Findings
 
 __all__ = ["account", "versions"]
 
@@ -32,9 +33,11 @@ def account(
     decisions: Sequence[tuple[Decision, float]],
     tally: Tally | None,
     interrupted: bool = False,
+    findings: Findings | None = None,
 ) -> Report:
     """The report on a run. `decisions` are those of the claims reached, in order, each with its seconds; claims that were not
-    reached are unknown. `problem` and `tally` are None where the run was stopped before there were any."""
+    reached are unknown. `problem` and `tally` are None where the run was stopped before there were any; `findings` where
+    nothing was searched for."""
     spec = request.spec
     asked = problem.claims if problem is not None else ()
     given = [*decisions, *[(_unreached(), 0.0)] * (len(asked) - len(decisions))]
@@ -53,6 +56,9 @@ def account(
         tolerance=spec.agreement.tolerance,
         reason=joined.reason if isinstance(joined, Unknown) else None,
         witness=witness,
+        minimality=findings.minimality if findings is not None else None,
+        search=findings.search if findings is not None else None,
+        enumeration=findings.enumeration if findings is not None else None,
         claims=claims,
         circuit=_circuit(request, problem),
         spec=spec.file,

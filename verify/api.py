@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
     Path_ = str | os.PathLike[str]
 
-__all__ = ["Interrupted", "Request", "certify", "model_of"]
+__all__ = ["Interrupted", "Path_", "Request", "certify", "model_of"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Stopped from outside. `report` holds what was known by then."""
+    """Stopped from outside. `report` holds what was known by then; `circuit`, where one was searched for, the best so far."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, circuit: Circuit | None = None) -> None:
         super().__init__(INTERRUPTED)
-        self.report = report
+        self.report, self.circuit = report, circuit
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bounds.query import Clauses, Margins, Query
-from verify.pool import Points, circuit_outputs, free_gates, row_limit
+from verify.pool import DEPTH, Points, circuit_outputs, free_gates, row_limit
 from verify.probe import Probes
 from verify.space import BoxSpace, Space, space_of
 
@@ -17,10 +17,6 @@ __all__ = ["Found", "attack"]
 
 _SCREENED = 4
 """Starts evaluated for each restart that is descended from."""
-
-_DEPTH = 1e-5
-"""A circuit counts as refuted below minus this share of the largest output: what is shallower may not survive the model's own
-precision, so the attack pushes on."""
 
 _AGREE = 1e-12
 """Outputs that differ by no more than this share of the largest are the same but for rounding, and so are their gradients."""
@@ -192,7 +188,7 @@ class _Descent:
         limit = _limit(self.query, gradients=False)
         self.probes = Probes(self.query, points.x)
         model = torch.cat([self.query.graph(x) for x in points.x.split(limit)])
-        self.depth = _DEPTH * float(model.abs().max())
+        self.depth = DEPTH * float(model.abs().max())
         parts: list[Tensor] = []
         for row in torch.arange(circuits * count, device=masks.device).split(limit):
             if parts and self.expired():

@@ -55,8 +55,9 @@ class Evidence:
         """The query that attacks move in: of resampled values only those that some known input gives."""
         return self.query if self.library is None else self.library.attackable.to(torch.float64, self.query.graph.device)
 
-    def seen(self, climbing: Round, i: int, margin: float, points: Points) -> None:
-        """Take note of a point of the claim; it falsifies if it violates the claim here and on the original model.
+    def seen(self, climbing: Round, i: int, margin: float, points: Points, held: bool = False) -> None:
+        """Take note of a point of the claim; it falsifies if it violates the claim here and on the original model. One that is
+        `held` is in the pool already.
 
         Raises: SoundnessAlarm: the circuit was proven to keep to the claim.
         """
@@ -76,7 +77,8 @@ class Evidence:
         if (proven := self._proven.get(_key(mask))) is not None:
             self._compare(proven, margin, "an earlier proof")
         climbing.verdicts[i] = Falsified(shown.witness)
-        self.pool.add(points)
+        if not held:
+            self.pool.add(points)
 
     def proved(self, climbing: Round, i: int, margin: float, who: str) -> None:
         """Take note of a proven margin. Raises: SoundnessAlarm: an evaluated point lies below it."""

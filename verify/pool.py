@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,14 @@ from bounds.gates import Gate, Gates
 from bounds.graph import Graph
 from bounds.query import Clauses, Query
 
-__all__ = ["Points", "WitnessPool", "circuit_outputs", "free_gates", "row_limit"]
+__all__ = ["DEPTH", "Points", "WitnessPool", "circuit_outputs", "free_gates", "row_limit"]
+
+DEPTH = 1e-5
+"""A circuit counts as refuted below minus this share of the largest output: what is shallower may not survive the model's own
+precision."""
+
+_FIRST_BLOCK = 4
+"""Points tried first on many circuits; then twice as many, and so on."""
 
 _BUDGET_BYTES = 256 * 2**20
 """Working memory of one batched pass. A constant, not what happens to be free: chunking must not change from run to run."""
@@ -73,13 +80,13 @@ class WitnessPool:
     """Points of *one claim* that once told a circuit from the model, kept to refute other circuits before any proof is tried.
 
     A point belongs to the region and patch boxes of its claim: never use one pool for two claims. When full, the points that
-    refuted least go first, older ones before newer. Deterministic.
+    refuted least go first, older ones before newer. Deterministic. `note` is told what is taken in.
     """
 
-    def __init__(self, limit: int = 256) -> None:
+    def __init__(self, limit: int = 256, note: Callable[[Points], None] = lambda points: None) -> None:
         if limit < 1:
             raise ValueError("a pool holds at least one point")
-        self.limit = limit
+        self.limit, self.note = limit, note
         self._points: Points | None = None
         self._hits = torch.zeros(0, dtype=torch.long)
         self._model: tuple[Graph, Tensor] | None = None
@@ -102,11 +109,12 @@ class WitnessPool:
             kept = torch.tensor(sorted(i for _, i in ranked), dtype=torch.long)
             held, hits = held[kept.to(held.x.device)], hits[kept]
         self._points, self._hits, self._model = held, hits, None
+        self.note(points)
 
     @torch.no_grad()
-    def evaluate(self, query: Query, masks: Tensor) -> Tensor:
-        """The claim's margin at every point for every circuit: negative where the circuit is refuted, up to the float rounding
-        of `query`'s precision (a witness must still be replayed).
+    def evaluate(self, query: Query, masks: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The claim's margin at every point (or at those of `rows`) for every circuit: negative where the circuit is refuted,
+        up to the float rounding of `query`'s precision (a witness must still be replayed).
 
         Shapes: `masks` `(K, size)` bool; `(points, K)`, zero rows where the pool is empty. Cost: points * K forward passes, in
         chunks; the model's own outputs are computed once and kept.
@@ -116,14 +124,46 @@ class WitnessPool:
         margins = query.margins
         extra = margins.clauses.numel() if isinstance(margins, Clauses) else margins.offset.numel()
         held, limit = self._points, row_limit(query.graph, extra=extra)
-        if self._model is None or self._model[0] is not query.graph:
-            self._model = query.graph, torch.cat([query.graph(x) for x in held.x.split(limit)])
-        model, count = self._model[1], len(held)
+        model = self._outputs(query, limit)
+        asked = torch.arange(len(held)) if rows is None else rows
+        device = masks.device
         parts: list[Tensor] = []
-        for start in range(0, count * len(masks), limit):
-            rows = torch.arange(start, min(start + limit, count * len(masks)), device=masks.device)
-            at, of = rows // len(masks), rows % len(masks)
+        for start in range(0, len(asked) * len(masks), limit):
+            flat = torch.arange(start, min(start + limit, len(asked) * len(masks)), device=device)
+            at, of = asked.to(device)[flat // len(masks)], flat % len(masks)
             parts.append(query.margins.at(circuit_outputs(query, held[at], masks[of]), model[at]))
-        margins = torch.cat(parts).reshape(count, len(masks)) if parts else model.new_zeros((count, 0))
-        self._hits += (margins < 0).sum(1).cpu()
-        return margins
+        found = torch.cat(parts).reshape(len(asked), len(masks)) if parts else model.new_zeros((len(asked), 0))
+        self._hits[asked] += (found < 0).sum(1).cpu()
+        return found
+
+    @torch.no_grad()
+    def worst(self, query: Query, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """For each circuit the least margin met, and the point where; those that refuted most are tried first, and a circuit
+        that is refuted by more than rounding is tried no further.
+
+        Shapes: `masks` `(K, size)` bool; `(K,)` both, infinite and 0 where the pool is empty.
+        """
+        least = torch.full((len(masks),), torch.inf, dtype=query.graph.dtype, device=masks.device)
+        where = torch.zeros(len(masks), dtype=torch.long, device=masks.device)
+        if self._points is None:
+            return least, where
+        depth = DEPTH * (1 + float(self._outputs(query, row_limit(query.graph)).abs().max()))
+        order = torch.argsort(self._hits, descending=True, stable=True)
+        which = torch.arange(len(masks), device=masks.device)
+        start, block = 0, _FIRST_BLOCK
+        while start < len(order) and len(which):
+            tried = order[start : start + block]
+            margin, at = self.evaluate(query, masks[which], tried).min(0)
+            better = margin < least[which]
+            least[which] = torch.where(better, margin, least[which])
+            where[which] = torch.where(better, tried.to(masks.device)[at], where[which])
+            which = which[least[which] >= -depth]
+            start, block = start + block, 2 * block
+        return least, where
+
+    def _outputs(self, query: Query, limit: int) -> Tensor:
+        """The model's own outputs at all points."""
+        assert self._points is not None
+        if self._model is None or self._model[0] is not query.graph:
+            self._model = query.graph, torch.cat([query.graph(x) for x in self._points.x.split(limit)])
+        return self._model[1]

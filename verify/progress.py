@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-__all__ = ["Progress", "Silent", "Step"]
+__all__ = ["Progress", "Silent", "Stage", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,30 @@ class Step:
     deviation: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a search stands: the best circuit's `size` in a scope of `scope`, the bracket on the least cost, circuits left
+    open, questions asked so far, and what it does now."""
+
+    size: int
+    scope: int
+    lower: float
+    upper: float
+    unresolved: int
+    asked: int
+    doing: str
+
+
 class Progress(ABC):
     """Takes steps as they begin. Must be quick, and must not raise."""
 
     @abstractmethod
-    def show(self, step: Step) -> None:
-        """A step begins."""
+    def show(self, step: Step | Stage) -> None:
+        """A step begins, or a search comes to a stage."""
 
 
 class Silent(Progress):
     """Shows nothing."""
 
-    def show(self, step: Step) -> None:
+    def show(self, step: Step | Stage) -> None:
         pass

@@ -22,10 +22,13 @@ __all__ = [
     "SCHEMA",
     "CircuitSummary",
     "ClaimReport",
+    "Enumeration",
     "Minimality",
+    "Moment",
     "Queries",
     "Report",
     "Rung",
+    "SearchReport",
     "WitnessReport",
     "read_report",
     "report_schema",
@@ -40,6 +43,7 @@ Nested: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "number"},
 
 Seconds: TypeAlias = Annotated[float, Field(ge=0)]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
+Cost: TypeAlias = Annotated[int | float, Field(ge=0)]
 
 
 class _Record(BaseModel):
@@ -118,14 +122,62 @@ class CircuitSummary(_Record):
 
 
 class Minimality(_Record):
-    """What was shown of the circuit's minimality."""
+    """What was shown of the circuit's minimality (THEORY section 4).
 
-    level: Literal["quasi", "local", "subset", "cardinal"]
+    `level` is what was asked. `status`: proven, each refutation that it needs backed by a replayed witness; refuted, by the
+    certified circuit `smaller`; or relative to `unresolved_count` circuits that were neither certified nor refuted.
+    `unresolved` are the components whose removal is among these, `unresolved_circuits` some of the others, each as it keeps.
+    `reached` is the highest level that is proven. `lower` and `upper` bound the cost (number or weight) of a cheapest circuit.
+    `core`: components that every faithful circuit keeps (all such, with `core_complete`); null where the claim is not monotone.
+    """
+
+    level: Literal["none", "quasi", "local", "subset", "cardinal"]
     proven: bool
-    lower: Count | None = None
-    upper: Count | None = None
+    status: Literal["proven", "refuted", "relative"]
+    reached: Literal["none", "quasi", "local", "subset", "cardinal"]
+    lower: Cost | None = None
+    upper: Cost | None = None
     unresolved: list[str] = Field(default_factory=list[str])
+    unresolved_count: Count = 0
+    unresolved_circuits: list[dict[str, list[Count]]] = Field(default_factory=list["dict[str, list[int]]"])
+    smaller: dict[str, list[Count]] | None = None
     core: list[str] | None = None
+    core_complete: bool = False
+
+
+class Moment(_Record):
+    """A search's bracket at a time."""
+
+    time_s: Seconds
+    lower: Cost
+    upper: Cost
+    unresolved: Count
+
+
+class SearchReport(_Record):
+    """How a search went: circuits asked about, those that its map did not answer (`proofs`), those that were looked at at the
+    witnesses at hand only (`evaluated`), those known from an earlier run (`resumed`), and the bracket over time."""
+
+    algorithm: str
+    order: str | None = None
+    asked: Count
+    proofs: Count
+    evaluated: Count
+    resumed: Count = 0
+    trace: list[Moment] = Field(default_factory=list[Moment])
+
+
+class Enumeration(_Record):
+    """All minimal circuits that were found, each as it keeps; with `complete` there are no others. `core` is in all of them,
+    `union` in some. `blocking`: minimal sets of components whose removal breaks the claim. `open`: circuits left undecided."""
+
+    complete: bool
+    circuits: list[dict[str, list[Count]]]
+    proven: list[bool]
+    core: list[str]
+    union: list[str]
+    blocking: list[list[str]] = Field(default_factory=list["list[str]"])
+    open: Count = 0
 
 
 class Report(_Record):
@@ -146,6 +198,8 @@ class Report(_Record):
     reason: str | None = None
     witness: WitnessReport | None = None
     minimality: Minimality | None = None
+    search: SearchReport | None = None
+    enumeration: Enumeration | None = None
     claims: list[ClaimReport] = Field(default_factory=list[ClaimReport])
     circuit: CircuitSummary | None = None
     spec: str | None = None
@@ -166,7 +220,10 @@ class Report(_Record):
     def summary(self) -> str:
         """The one stable line that standard output ends with."""
         if self.verdict == "certified":
-            return f"certified margin={_floor(self.margin)} time={self.time_s:.2f}s"
+            said = f"certified margin={_floor(self.margin)} time={self.time_s:.2f}s"
+            if self.minimality is None or self.circuit is None:
+                return said
+            return f"{said} size={self.circuit.size} minimality={self.minimality.level} status={self.minimality.status}"
         if self.verdict == "falsified":
             return f"falsified deviation={_above(self.deviation, self.tolerance)} > tolerance={_plain(self.tolerance)}"
         return f"unknown bound={_floor(self.margin)} reason={self.reason or 'none given'}"

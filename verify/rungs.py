@@ -61,9 +61,9 @@ class PoolRung(Rung):
         if held is None:
             return
         masks = climbing.masks[which].to(evidence.query.graph.device)
-        margins, at = evidence.pool.evaluate(evidence.attackable, masks).min(0)
+        margins, at = evidence.pool.worst(evidence.attackable, masks)
         for i, margin, row in zip(which, margins.tolist(), at.tolist(), strict=True):
-            evidence.seen(climbing, i, margin, held[row : row + 1])
+            evidence.seen(climbing, i, margin, held[row : row + 1], held=True)
 
 
 class AttackRung(Rung):

@@ -6,22 +6,21 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bounds.query import Clauses
 from specs.encode import Problem
 from verify.budget import Budget
 from verify.choice import chosen, splits
-from verify.decide import Ladder
+from verify.decide import Ladder, Reach
 from verify.minimize.oracle import Answer, Components, Masks, Oracle
-from verify.pool import row_limit
+from verify.pool import DEPTH
 from verify.round import Decision, Round, Tally
 from verify.verdict import Certified, Falsified
 
 __all__ = ["ClaimsOracle", "costs_of"]
 
-_SURE = 1e-5
-"""A violation on our own graph counts without a replay where it is deeper than this share of the largest output."""
+_TOGETHER = 1 << 14
+"""Circuits looked at in one call."""
 
-_REPLAYED = 2048
+_REPLAYED = 8
 """Of so many refutations by witnesses at hand, each is replayed on the original; of more, so many drawn at random are."""
 
 
@@ -43,12 +42,13 @@ class ClaimsOracle(Oracle):
         device: str = "cpu",
         seed: int = 0,
         notify: Callable[[str], None] = lambda rung: None,
+        tally: Tally | None = None,
     ) -> None:
         self.problem, self.budget, self.question_s, self.notify, self.seed = problem, budget, question_s, notify, seed
         self.size = len(problem.components)
         self.monotone = all(claim.monotone.known for claim in problem.claims)
         self.costs = costs_of(problem)
-        self.tally = Tally()
+        self.tally = Tally() if tally is None else tally
         backends, split = chosen(backend, device), splits(backend)
         self.ladders = [
             Ladder(
@@ -69,17 +69,18 @@ class ClaimsOracle(Oracle):
     def ask(self, candidates: Sequence[Components], thorough: bool = True) -> list[Answer]:
         masks = torch.from_numpy(self.masks(candidates))
         refuted = torch.zeros(len(candidates), dtype=torch.bool)
-        for ladder in self.ladders:
+        # The only claim's ladder tries its witnesses first anyway.
+        for ladder in self.ladders if len(self.ladders) > 1 or not thorough else []:
             which = (~refuted).nonzero().flatten()
             if len(which):
-                found = self._climbed(ladder, masks[which], prove=False)
+                found = self._climbed(ladder, masks[which], "pool" if thorough else "look")
                 refuted[which] = torch.tensor([isinstance(d.verdict, Falsified) for d in found])
         proven: list[list[Decision]] = [[] for _ in candidates]
         if thorough:
             for ladder in self.ladders:
                 # A circuit that one claim leaves open is not proven on the others: nothing hangs on it.
                 which = [i for i in range(len(candidates)) if not refuted[i] and all(_certified(d) for d in proven[i])]
-                for i, decision in zip(which, self._climbed(ladder, masks[which], prove=True) if which else [], strict=True):
+                for i, decision in zip(which, self._climbed(ladder, masks[which], "proof") if which else [], strict=True):
                     proven[i].append(decision)
                     refuted[i] |= isinstance(decision.verdict, Falsified)
         answers: list[Answer] = []
@@ -93,7 +94,7 @@ class ClaimsOracle(Oracle):
     def refuted(self, masks: Masks) -> Masks:
         """Which of many circuits the witnesses at hand refute, in batched forward passes.
 
-        Up to 2,048 refutations in one call are each replayed on the original model. Of more, those count whose violation on our
+        Up to 8 refutations in one call are each replayed on the original model. Of more, those count whose violation on our
         own graph is clear of any rounding, after as many drawn at random were replayed and all held; else each is replayed.
         `evaluated` and `replayed` count both.
         """
@@ -104,11 +105,9 @@ class ClaimsOracle(Oracle):
             which = (~found).nonzero().flatten()
             if held is None or not len(which):
                 continue
-            worst = torch.cat(
-                [ladder.pool.evaluate(ladder.attackable, part).amin(0) for part in asked[which].split(self._rows(ladder))]
-            )
+            worst = torch.cat([ladder.pool.worst(ladder.attackable, part)[0] for part in asked[which].split(_TOGETHER)])
             center = ladder.query.region.box().center.unsqueeze(0)
-            sure = which[worst < -_SURE * (1 + float(ladder.query.graph(center).abs().max()))]
+            sure = which[worst < -DEPTH * (1 + float(ladder.query.graph(center).abs().max()))]
             if len(sure) > _REPLAYED:
                 generator = torch.Generator().manual_seed(self.seed)
                 drawn = sure[torch.randperm(len(sure), generator=generator)[:_REPLAYED]]
@@ -120,10 +119,28 @@ class ClaimsOracle(Oracle):
                 found[part] = self._replayed(ladder, asked[part])
         return found.numpy()
 
-    def _rows(self, ladder: Ladder) -> int:
-        margins = ladder.query.margins
-        extra = margins.clauses.numel() if isinstance(margins, Clauses) else margins.offset.numel()
-        return max(1, 16 * row_limit(ladder.query.graph, extra=extra))
+    def climbed(self, circuit: Components) -> list[Decision]:
+        """What the ladder decides of each claim about a circuit, each with an equal share of the time that is left; the claims
+        after one that is falsified are not asked."""
+        masks, found = torch.from_numpy(self.masks([circuit])), list[Decision]()
+        for i, ladder in enumerate(self.ladders):
+            climbing = Round(masks)
+            if not self.budget.expired:
+                ladder.climb(climbing, self.budget.part(1 / (len(self.ladders) - i)), self.notify)
+            found += climbing.decisions()
+            if isinstance(found[-1].verdict, Falsified):
+                break
+        return found
+
+    def decided(self, circuit: Components) -> list[Decision] | None:
+        """What was decided of each claim about a certified circuit. Of monotone claims, a smaller circuit's proof is this one's
+        too: whatever this one computes, the smaller one could. None where there is no proof."""
+        if circuit in self.decisions or not self.monotone:
+            return self.decisions.get(circuit)
+        smaller = next((other for other in self.decisions if other <= circuit), None)
+        if smaller is None:
+            return None
+        return [Decision(d.verdict, None, "a smaller circuit's proof") for d in self.decisions[smaller]]
 
     def _replayed(self, ladder: Ladder, masks: torch.Tensor) -> torch.Tensor:
         """Which are refuted by a witness at hand, replayed on the original."""
@@ -132,12 +149,12 @@ class ClaimsOracle(Oracle):
         self.replayed += len(masks)
         return torch.tensor([isinstance(verdict, Falsified) for verdict in climbing.verdicts], dtype=torch.bool)
 
-    def _climbed(self, ladder: Ladder, masks: torch.Tensor, prove: bool) -> list[Decision]:
+    def _climbed(self, ladder: Ladder, masks: torch.Tensor, reach: Reach) -> list[Decision]:
         climbing = Round(masks)
         if self.budget.expired:
             return climbing.decisions()
         allowed = Budget(max(min(self.budget.remaining(), self.question_s * len(masks)), 1e-6), self.budget.hard)
-        ladder.climb(climbing, allowed, self.notify, "proof" if prove else "look")
+        ladder.climb(climbing, allowed, self.notify, reach)
         return climbing.decisions()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from verify.minimize.oracle import Answer, Components, Masks, Oracle, Search, Standing, State
 
-__all__ = ["smaller_circuits"]
+__all__ = ["of_size", "smaller_circuits", "survivors"]
 
 _CHUNK = 1 << 14
 _BATCH = 32
@@ -39,11 +39,11 @@ def smaller_circuits(oracle: Oracle, circuit: Components, within: Components, li
     for size in sizes:
         if not subset and cheapest[size] >= upper:
             break
-        for masks in _masks(members, size, oracle.size):
+        for masks in of_size(members, size, oracle.size):
             looked += len(masks)
             if not subset:
                 masks = masks[masks @ np.asarray(oracle.costs) < upper]
-            for found, answer in _survivors(oracle, masks):
+            for found, answer in survivors(oracle, masks):
                 if answer is Answer.YES:
                     standing = Standing("subset" if subset else "cardinal", False, tuple(unresolved), found, count)
                     yield State(circuit, upper, lower, standing)
@@ -64,7 +64,7 @@ def smaller_circuits(oracle: Oracle, circuit: Components, within: Components, li
     yield State(circuit, upper, 0.0 if subset else min(upper, least_open), standing)
 
 
-def _masks(members: Sequence[int], size: int, width: int) -> Iterator[Masks]:
+def of_size(members: Sequence[int], size: int, width: int) -> Iterator[Masks]:
     """All ways to keep `size` of the members, in chunks. Shape: `(count, width)`."""
     ways = itertools.combinations(members, size)
     while chunk := list(itertools.islice(ways, _CHUNK)):
@@ -74,7 +74,7 @@ def _masks(members: Sequence[int], size: int, width: int) -> Iterator[Masks]:
         yield masks
 
 
-def _survivors(oracle: Oracle, masks: Masks) -> Generator[tuple[Components, Answer]]:
+def survivors(oracle: Oracle, masks: Masks) -> Generator[tuple[Components, Answer]]:
     """The circuits among many that are certified or stay open. Every witness found on the way is tried on all that are left."""
     while len(masks):
         masks = masks[~oracle.refuted(masks)]

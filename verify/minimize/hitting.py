@@ -84,19 +84,36 @@ def hitting(oracle: Oracle, start: Components) -> Search:
             unresolved.append(cheapest)
             assumed.add(oracle.everything - cheapest)
             continue
-        blocking = oracle.everything - largest_refuted(oracle, cheapest)
+        grown = largest_refuted(oracle, cheapest)
+        # What the bound rests on is asked for itself: its witness is replayed.
+        blocking = oracle.everything - (grown if oracle.ask([grown], thorough=False)[0] is Answer.NO else cheapest)
         proven.add(blocking)
         assumed.add(blocking)
 
 
 def largest_refuted(oracle: Oracle, circuit: Components) -> Components:
-    """A refuted circuit grown as far as witnesses at hand refute what is larger. Cost: one batch of looks a component."""
+    """A refuted circuit, grown as far as witnesses refute what is larger: those at hand first, then those that attacks find.
+
+    Cost: two batches of looks at the witnesses at hand for each component that they do not let in, then an attack on each
+    addition that is left.
+    """
+    while True:
+        circuit = _grown_at_hand(oracle, circuit)
+        rest = sorted(oracle.everything - circuit)
+        answers = oracle.ask([circuit | {v} for v in rest], thorough=False)
+        if Answer.NO not in answers:
+            return circuit
+        circuit = circuit | {rest[answers.index(Answer.NO)]}
+
+
+def _grown_at_hand(oracle: Oracle, circuit: Components) -> Components:
+    """The same with the witnesses at hand alone."""
     rest = sorted(oracle.everything - circuit)
     while rest:
-        answers = oracle.ask([circuit | {v} for v in rest], thorough=False)
-        refuted = [v for v, answer in zip(rest, answers, strict=True) if answer is Answer.NO]
-        if not refuted:
-            break
-        circuit = circuit | {refuted[0]}
-        rest = refuted[1:]
+        alone = oracle.refuted(oracle.masks([circuit | {v} for v in rest]))
+        rest = [v for v, refuted in zip(rest, alone, strict=True) if refuted]
+        # As many of them together as stay refuted; the next one blocks, and those behind it are tried again.
+        together = oracle.refuted(oracle.masks([circuit | set(rest[: k + 1]) for k in range(len(rest))]))
+        count = len(together) if together.all() else max(int(together.argmin()), 1)
+        circuit, rest = circuit | set(rest[:count]), rest[count + 1 :]
     return circuit

@@ -36,6 +36,11 @@ class Known(Oracle):
         for circuit, answer in decided:
             self._enter(circuit, answer)
 
+    def reopen(self) -> None:
+        """Let what stayed open be asked again: there is more to spend on it now."""
+        self._open.clear()
+        self._glanced.clear()
+
     def known(self, circuit: Components) -> Answer | None:
         """What is decided of a circuit; None where nothing is."""
         if circuit in self._exact:

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from verify.progress import Progress, Silent, Step
+from verify.progress import Progress, Silent, Stage, Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -38,8 +38,13 @@ def shown(quiet: bool) -> Generator[Progress, None, None]:
             lines.stop()
 
 
-def said(step: Step) -> str:
-    """What a step says: `claim 2 of 5 (index 7): linear bounds; proven -0.21; seen 0.4`."""
+def said(step: Step | Stage) -> str:
+    """What a step says: `claim 2 of 5 (index 7): linear bounds; proven -0.21; seen 0.4`, or a stage of a search: `31 of 64
+    kept, least between 12 and 31, 3 open, 120 asked: deletion`."""
+    if isinstance(step, Stage):
+        bracket = f"least between {step.lower:.6g} and {step.upper:.6g}"
+        found = f"{step.size} of {step.scope} kept, {bracket}, {step.unresolved} open, {step.asked} asked"
+        return f"{found}: {step.doing}" if step.doing else found
     if not step.label:
         return step.rung
     parts = [f"claim {step.claim + 1} of {step.claims} ({step.label}): {step.rung}"]
@@ -59,7 +64,7 @@ class _Lines(Progress):
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def show(self, step: Step) -> None:
+    def show(self, step: Step | Stage) -> None:
         self._said = said(step)
 
     def start(self) -> None:
@@ -78,8 +83,10 @@ class _Bar(Progress):
     def __init__(self, bar: RichProgress, task: Any) -> None:
         self._bar, self._task = bar, task
 
-    def show(self, step: Step) -> None:
-        self._bar.update(self._task, description=said(step), completed=step.claim, total=step.claims)
+    def show(self, step: Step | Stage) -> None:
+        # A search's bar fills as its bracket closes.
+        done, total = (step.lower, step.upper) if isinstance(step, Stage) else (step.claim, step.claims)
+        self._bar.update(self._task, description=said(step), completed=done, total=total)
 
 
 @contextmanager

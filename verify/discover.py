@@ -1,0 +1,238 @@
+"""`discover` for programs: from a model and a spec to a circuit that meets it, and what was shown of its minimality."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specs.circuit import CIRCUIT_FORMAT, Circuit, ModelFile
+from specs.errors import InputError, nearest
+from specs.record import Origin
+from verify.account import account
+from verify.api import Interrupted, Request, model_of
+from verify.budget import Budget
+from verify.choice import check_device, chosen
+from verify.findings import Findings, enumerated, findings, kept_of
+from verify.fingerprint import fingerprint
+from verify.journal import Journal
+from verify.minimize.ascending import ascending
+from verify.minimize.choose import ALGORITHMS
+from verify.minimize.marco import Item, marco
+from verify.minimize.oracle import NotMonotone
+from verify.minimize.orders import ORDERS, order_of
+from verify.progress import Progress
+from verify.search import Search
+
+if TYPE_CHECKING:
+    import torch
+
+    from specs.encode import Problem
+    from specs.model import Model
+    from specs.spec import Spec
+    from verify.api import Path_
+    from verify.report import Enumeration, Report
+    from verify.round import Decision
+
+__all__ = ["Found", "default_scope", "discover"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """A circuit with its report. The report's verdict is on that very circuit: certified, unless not even the circuit that
+    the search started from is."""
+
+    circuit: Circuit
+    report: Report
+
+
+def discover(
+    model: Path_ | Model | torch.nn.Module | None,
+    spec: Path_ | Spec,
+    *,
+    start: Path_ | Circuit | None = None,
+    algorithm: str = "auto",
+    order: str = "removal",
+    enumerate_all: bool = False,
+    question_s: float | None = None,
+    timeout_s: float | None = None,
+    device: str = "cpu",
+    backend: str = "auto",
+    seed: int = 0,
+    allow_code: bool = False,
+    journal: str | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    hard: bool = False,
+    began: float | None = None,
+) -> Found:
+    """Find a circuit that provably meets a spec, minimal at the level that the spec asks for, as far as the budget goes.
+
+    `model` stands for the one that the spec names. The search starts from `start`, or from everything in the spec's `scope`
+    (left out: every site after an activation function, by channels where it has any). `algorithm` and `order` name how to
+    search (`verify.minimize.choose`, `verify.minimize.orders`); `question_s` is what one question may cost at first.
+    `enumerate_all` goes on to list all minimal circuits. `journal` names a file that takes down every answer; with `resume`
+    what it holds is not asked again. Other arguments as in `certify`.
+    Guarantees: the circuit is certified (`report.verdict`); every level and bound in `report.minimality` rests on certificates
+    and on witnesses replayed on the original model. Raises: as `certify`; Interrupted carries the report, and `circuit`.
+    """
+    began = time.monotonic() if began is None else began
+    from specs.load import read_circuit, read_spec
+
+    asked = read_spec(spec) if isinstance(spec, str | os.PathLike) else spec
+    budget_s = asked.budget.time_s if timeout_s is None else timeout_s
+    if not 0 < budget_s < math.inf:
+        raise InputError("timeout", "", f"{budget_s} s", "a finite number greater than 0")
+    _check_name(algorithm, ("auto", *ALGORITHMS), "algorithm")
+    _check_name(order, tuple(ORDERS), "order")
+    given = read_circuit(start) if isinstance(start, str | os.PathLike) else start
+    base = _based(asked, given, model)
+    request = Request(base, asked, budget_s, device, backend, seed, hard, began)
+    run = _Run(request, algorithm, order)
+    try:
+        check_device(device)
+        chosen(backend, device)
+        run.read(model_of(base, asked, model, allow_code), given)
+        run.find(question_s, enumerate_all, progress, journal, resume)
+    except KeyboardInterrupt:
+        found = run.found(interrupted=True)
+        raise Interrupted(found.report, found.circuit) from None
+    finally:
+        run.close()
+    return run.found()
+
+
+def default_scope(model: Model) -> dict[str, str]:
+    """Sites that follow an activation function (where there are none: all), by channels where they have any."""
+    sites = [site for site in model.sites() if site.after_activation] or list(model.sites())
+    return {site.name: "channel" if "channel" in site.granularities else "neuron" for site in sites}
+
+
+def _check_name(name: str, known: tuple[str, ...], what: str) -> None:
+    if name not in known:
+        raise InputError(what, "", repr(name), f"one of {', '.join(known)}", nearest(name, known))
+
+
+def _based(spec: Spec, start: Circuit | None, model: object) -> Circuit:
+    """The circuit to start from; where none is given, one of everything in the spec's scope (which may be empty as yet)."""
+    if start is not None:
+        return start
+    if spec.model is None and model is None:
+        needed = "the model to search, as model: {path: …}"
+        raise InputError(spec.file, "$.model", "no model", needed, "add it, or give a circuit to start from")
+    named = spec.model or ModelFile(path=os.fspath(model) if isinstance(model, str | os.PathLike) else "model")
+    scope = spec.scope or {}
+    return _everything(named, scope, spec.file)
+
+
+def _everything(model: ModelFile, scope: Mapping[str, str], file: str) -> Circuit:
+    said = {"format": CIRCUIT_FORMAT, "model": model, "scope": scope, "kept": dict.fromkeys(scope, "all")}
+    return Circuit.model_validate(said, context=Origin(file, Path()))
+
+
+class _Run:
+    """One search: what is known of it at any moment."""
+
+    def __init__(self, request: Request, algorithm: str, order: str) -> None:
+        self.request, self.algorithm, self.order = request, algorithm, order
+        self.problem: Problem | None = None
+        self.search: Search | None = None
+        self.journal: Journal | None = None
+        self.enumeration: Enumeration | None = None
+        self.started: list[Decision] = []
+        self.done = False
+
+    def read(self, model: Model, start: Circuit | None) -> None:
+        """The problem: the model's scope with the start's components kept."""
+        from specs.encode import encode
+
+        request = self.request
+        circuit = request.circuit
+        if start is None:
+            named = request.spec.model or ModelFile(path=model.source, sha256=model.sha256)
+            circuit = _everything(named, circuit.scope or default_scope(model), circuit.file)
+        self.request = replace(request, circuit=circuit)
+        self.problem = encode(circuit, request.spec, model)
+
+    def find(
+        self, question_s: float | None, enumerate_all: bool, progress: Progress | None, journal: str | None, resume: bool
+    ) -> None:
+        """Search until the level is reached or the budget spent."""
+        request, problem = self.request, self.problem
+        assert problem is not None
+        if journal is not None:
+            self.journal = Journal(journal, fingerprint(problem), resume)
+        search = Search.over(
+            problem,
+            Budget(request.budget_s, request.hard),
+            question_s=question_s,
+            backend=request.backend,
+            device=request.device,
+            seed=request.seed,
+            progress=progress,
+            journal=self.journal,
+        )
+        start = frozenset(problem.mask[0].nonzero().flatten().tolist())
+        self.search, self.started = search, search.begin(start)
+        if search.best is None:
+            return
+        order = order_of(problem, self.order, request.seed, request.device)
+        try:
+            search.minimize(start, request.spec.minimality, order, self.algorithm)
+        except NotMonotone as error:
+            reason = problem.claims[0].monotone.reason
+            raise InputError("algorithm", "", f"{self.algorithm}: {error}", reason, "use auto or iterated") from None
+        if enumerate_all:
+            self._enumerate(search, order)
+        assert search.state is not None
+        self.done = not search.budget.expired and not search.state.standing.open
+
+    def _enumerate(self, search: Search, order: list[int]) -> None:
+        problem, items = search.problem, list[Item]()
+        found = marco(search.known, order) if search.known.monotone else ascending(search.known)
+        complete = False
+        try:
+            for item in found:
+                items.append(item)
+                if search.budget.expired:
+                    break
+            else:
+                complete = not any(item.kind == "open" or not item.proven for item in items)
+        finally:
+            self.enumeration = enumerated(problem, items, complete)
+
+    def close(self) -> None:
+        """Let go of the journal; one of a search that has nothing left to do is removed."""
+        if self.journal is not None:
+            self.journal.close(remove=self.done)
+
+    def found(self, interrupted: bool = False) -> Found:
+        """The best circuit so far, and its report."""
+        request, problem, search = self.request, self.problem, self.search
+        level = request.spec.minimality
+        if problem is None or search is None or search.best is None:
+            decisions = [(d, 0.0) for d in self.started]
+            report = account(request, problem, decisions, search.oracle.tally if search is not None else None, interrupted)
+            return Found(request.circuit, report)
+        best = search.best
+        kept = kept_of(problem, best)
+        note = {"tool": "certify discover", "algorithm": self.algorithm, "order": self.order, "minimality": level}
+        update = {"kept": {site: tuple(rows) for site, rows in kept.items()}, "provenance": note}
+        circuit = request.circuit.model_copy(update=update)
+        mask = problem.mask.new_zeros(problem.mask.shape)
+        mask[0, sorted(best)] = True
+        decisions = search.oracle.decided(best) or []
+        told: Findings = findings(search, level, self.algorithm, self.order, self.enumeration)
+        report = account(
+            replace(request, circuit=circuit),
+            replace(problem, mask=mask),
+            [(d, 0.0) for d in decisions],
+            search.oracle.tally,
+            interrupted,
+            told,
+        )
+        return Found(circuit, report)
