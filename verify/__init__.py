@@ -7,19 +7,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from verify.api import Interrupted, certify
     from verify.decide import SoundnessAlarm
+    from verify.discover import Found, discover
     from verify.report import Report, read_report
     from verify.verdict import Certified, Falsified, Unknown
 
-__all__ = ["Certified", "Falsified", "Interrupted", "Report", "SoundnessAlarm", "Unknown", "certify", "read_report"]
+__all__ = [
+    "Certified",
+    "Falsified",
+    "Found",
+    "Interrupted",
+    "Report",
+    "SoundnessAlarm",
+    "Unknown",
+    "certify",
+    "discover",
+    "read_report",
+]
 
 _HOME = {
     "Certified": "verdict",
     "Falsified": "verdict",
+    "Found": "discover",
     "Interrupted": "api",
     "Report": "report",
     "SoundnessAlarm": "decide",
     "Unknown": "verdict",
     "certify": "api",
+    "discover": "discover",
     "read_report": "report",
 }
 

@@ -14,7 +14,7 @@ from verify.account import account
 from verify.budget import Budget
 from verify.choice import BACKENDS, check_device, chosen, splits
 from verify.progress import Progress, Silent, Step
-from verify.verdict import INTERRUPTED
+from verify.verdict import INTERRUPTED, Certified
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from specs.spec import Spec
     from verify.report import Report
     from verify.round import Decision, Round, Tally
+    from verify.search import Search
 
     Path_ = str | os.PathLike[str]
 
@@ -66,13 +67,16 @@ def certify(
     seed: int = 0,
     allow_code: bool = False,
     progress: Progress | None = None,
+    journal: str | None = None,
+    resume: bool = False,
     hard: bool = False,
     began: float | None = None,
 ) -> Report:
-    """Decide whether a circuit agrees with its model over all that a spec allows.
+    """Decide whether a circuit agrees with its model over all that a spec allows, and whether it is minimal, where it asks so.
 
     `circuit` and `spec` are files or records; `model`, where given, stands for the one that the circuit names. `timeout_s`
-    overrides the spec's budget. `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is
+    overrides the spec's budget. `journal` names a file that takes down what is learned of smaller circuits; with `resume` what
+    it holds is not asked again. `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is
     when the reported time starts to count (of `time.monotonic`, default now).
     Guarantees: as `verify.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend` names one);
     Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
@@ -86,15 +90,18 @@ def certify(
     if not 0 < budget_s < math.inf:
         raise InputError("timeout", "", f"{budget_s} s", "a finite number greater than 0")
     if asked.minimality != "none":
-        said = f"minimality {asked.minimality!r} is not there yet"
-        raise InputError(asked.file, "$.minimality", said, "'none'", "delete `minimality`, or ask for none")
+        from verify.journal import check_fresh
+
+        check_fresh(journal, resume)
     request = Request(read, asked, budget_s, device, backend, seed, hard, began)
     run = _Run(request)
     try:
         check_device(device)
         backends = chosen(backend, device)
         run.problem = _problem(request, model, allow_code)
-        run.decide(run.problem, backends, progress or Silent())
+        budget = Budget(request.budget_s, request.hard)
+        run.decide(run.problem, backends, budget, progress or Silent())
+        run.minimality(run.problem, budget, progress, journal, resume)
     except KeyboardInterrupt:
         raise Interrupted(run.report(interrupted=True)) from None
     return run.report()
@@ -109,13 +116,13 @@ class _Run:
         self.tally: Tally | None = None
         self.rounds: list[tuple[Round, float]] = []
         self.climbing: tuple[Round, float] | None = None
+        self.search: Search | None = None
 
-    def decide(self, problem: Problem, backends: tuple[tuple[str, Backend], ...], progress: Progress) -> None:
+    def decide(self, problem: Problem, backends: tuple[tuple[str, Backend], ...], budget: Budget, progress: Progress) -> None:
         from verify.decide import Ladder
         from verify.round import Round, Tally
 
         request = self.request
-        budget = Budget(request.budget_s, request.hard)
         self.tally = Tally()
         skip = request.backend == BACKENDS[0]
         for i, claim in enumerate(problem.claims):
@@ -142,6 +149,37 @@ class _Run:
             self._close()
         progress.show(Step(len(problem.claims), len(problem.claims), "", "done", -math.inf, None))
 
+    def minimality(
+        self, problem: Problem, budget: Budget, progress: Progress | None, journal: str | None, resume: bool
+    ) -> None:
+        """Where every claim is certified and the spec asks for a level: whether the circuit is minimal at it."""
+        from verify.fingerprint import fingerprint
+        from verify.journal import Journal
+        from verify.search import Search
+
+        request = self.request
+        level = request.spec.minimality
+        decisions = [climbing.decisions()[0] for climbing, _ in self.rounds]
+        if level == "none" or not all(isinstance(decision.verdict, Certified) for decision in decisions):
+            return
+        notes = Journal(journal, fingerprint(problem), resume) if journal is not None else None
+        done = False
+        try:
+            self.search = Search.over(
+                problem,
+                budget,
+                backend=request.backend,
+                device=request.device,
+                seed=request.seed,
+                tally=self.tally,
+                progress=progress,
+                journal=notes,
+            )
+            done = self.search.check(frozenset(problem.mask[0].nonzero().flatten().tolist()), level, decisions)
+        finally:
+            if notes is not None:
+                notes.close(remove=done)
+
     def _close(self) -> None:
         if self.climbing is not None:
             climbing, began = self.climbing
@@ -155,7 +193,12 @@ class _Run:
         for i, (climbing, time_s) in enumerate(self.rounds):
             stopped = interrupted and i == stopped_at
             decisions.append((climbing.decisions(INTERRUPTED if stopped else None)[0], time_s))
-        return account(self.request, self.problem, decisions, self.tally, interrupted)
+        found = None
+        if self.search is not None:
+            from verify.findings import findings
+
+            found = findings(self.search, self.request.spec.minimality, "check")
+        return account(self.request, self.problem, decisions, self.tally, interrupted, found)
 
 
 def _problem(request: Request, model: Path_ | Model | torch.nn.Module | None, allow_code: bool) -> Problem:

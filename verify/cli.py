@@ -22,6 +22,10 @@ INTERRUPTED = 130
 BROKEN = 70
 """Exit code of a fault in this program: none that stands for an answer."""
 
+_ALGORITHMS = ("auto", "deletion", "iterated", "binary", "progression", "quickxplain", "hitting")
+_ORDERS = ("removal", "witness", "activation-gradient", "integrated-gradients", "index")
+"""As in `verify.minimize`, which is not imported for a help text; a test compares them."""
+
 Action = Callable[[], int]
 
 
@@ -104,11 +108,56 @@ def cli() -> None:
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
 @click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
+@click.option("--resume", is_flag=True, help="Go on with a check of minimality that was stopped; needs its --out.")
 def circuit_command(**options: Any) -> Action:
     """Decide whether CIRCUIT.json meets SPEC.yaml."""
     from verify.commands import circuit
 
     return partial(circuit.run, circuit.Options(**options))
+
+
+@cli.command("discover")
+@click.option("--spec", required=True, metavar="SPEC.yaml", help="What the circuit must meet, and how minimal it must be.")
+@click.option("--out", required=True, metavar="CIRCUIT.json", help="Write the circuit here.")
+@click.option("--report", metavar="REPORT.json", help="Write the report here.")
+@click.option("--start", metavar="CIRCUIT.json", help="Search inside this circuit, instead of the spec's scope.")
+@click.option("--model", metavar="MODEL", help="The model to search, instead of the one that the spec names.")
+@click.option(
+    "--algorithm", metavar="NAME", default="auto", help="deletion, iterated, binary, progression, quickxplain, hitting [auto]."
+)
+@click.option(
+    "--order",
+    metavar="NAME",
+    default="removal",
+    help="removal, witness, activation-gradient, integrated-gradients, index [removal].",
+)
+@click.option("--all", "enumerate_all", is_flag=True, help="Go on to list all minimal circuits.")
+@click.option("--plot", metavar="FILE", help="Draw the bracket over time, and the circuits found, as .svg, .pdf or .png.")
+@click.option(
+    "--question", type=_Seconds(), metavar="S", help="Seconds that one question may take at first [1/40 of the budget]."
+)
+@click.option("--timeout", type=_Seconds(), metavar="S", help="Seconds to spend, instead of the spec's budget.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute [cpu].")
+@click.option(
+    "--backend", type=click.Choice(["auto", "native", "lirpa", "milp"]), default="auto", help="What computes bounds [auto]."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that a spec or circuit names as its model.")
+@click.option("--resume", is_flag=True, help="Go on with a search that was stopped; what it has answered is not asked again.")
+def discover_command(**options: Any) -> Action:
+    """Find a circuit that meets SPEC.yaml, and show how minimal it is.
+
+    \b
+    certify discover --spec spec.yaml --out circuit.json --report report.json
+
+    Exit codes: 0 certified and minimal as the spec asks, 1 not even the start is faithful, 3 unknown or minimal only relative to
+    what stayed open, 130 interrupted (the best circuit so far is written, --resume goes on).
+    """
+    from verify.commands import discover
+
+    return partial(discover.run, discover.Options(**options))
 
 
 @cli.command("show")

@@ -19,7 +19,7 @@ from verify.budget import Budget
 from verify.choice import check_device, chosen
 from verify.findings import Findings, enumerated, findings, kept_of
 from verify.fingerprint import fingerprint
-from verify.journal import Journal
+from verify.journal import Journal, check_fresh
 from verify.minimize.ascending import ascending
 from verify.minimize.choose import ALGORITHMS
 from verify.minimize.marco import Item, marco
@@ -89,6 +89,7 @@ def discover(
         raise InputError("timeout", "", f"{budget_s} s", "a finite number greater than 0")
     _check_name(algorithm, ("auto", *ALGORITHMS), "algorithm")
     _check_name(order, tuple(ORDERS), "order")
+    check_fresh(journal, resume)
     given = read_circuit(start) if isinstance(start, str | os.PathLike) else start
     base = _based(asked, given, model)
     request = Request(base, asked, budget_s, device, backend, seed, hard, began)
@@ -182,16 +183,15 @@ class _Run:
             return
         order = order_of(problem, self.order, request.seed, request.device)
         try:
-            search.minimize(start, request.spec.minimality, order, self.algorithm)
+            self.done = search.minimize(start, request.spec.minimality, order, self.algorithm)
         except NotMonotone as error:
             reason = problem.claims[0].monotone.reason
             raise InputError("algorithm", "", f"{self.algorithm}: {error}", reason, "use auto or iterated") from None
         if enumerate_all:
-            self._enumerate(search, order)
-        assert search.state is not None
-        self.done = not search.budget.expired and not search.state.standing.open
+            self.done = self._enumerate(search, order) and self.done
 
-    def _enumerate(self, search: Search, order: list[int]) -> None:
+    def _enumerate(self, search: Search, order: list[int]) -> bool:
+        """List all minimal circuits; whether these are all."""
         problem, items = search.problem, list[Item]()
         found = marco(search.known, order) if search.known.monotone else ascending(search.known)
         complete = False
@@ -204,6 +204,7 @@ class _Run:
                 complete = not any(item.kind == "open" or not item.proven for item in items)
         finally:
             self.enumeration = enumerated(problem, items, complete)
+        return complete
 
     def close(self) -> None:
         """Let go of the journal; one of a search that has nothing left to do is removed."""

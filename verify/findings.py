@@ -30,7 +30,7 @@ class Findings:
 def findings(
     search: Search, level: Level, algorithm: str, order: str | None = None, found: Enumeration | None = None
 ) -> Findings:
-    """What a search knows by now of its best circuit and of `level`. Cost: a look at single removals, for the core."""
+    """What a search knows by now of its best circuit and of `level`. Asks nothing."""
     return Findings(_minimality(search, level), _searched(search, algorithm, order), found)
 
 

@@ -22,7 +22,7 @@ from verify.pool import Points
 from verify.round import Decision
 from verify.verdict import Certified
 
-__all__ = ["JOURNAL_FORMAT", "Journal", "Learned"]
+__all__ = ["JOURNAL_FORMAT", "Journal", "Learned", "check_fresh"]
 
 JOURNAL_FORMAT = "certify.journal/1"
 _MAX_BYTES = 2**31
@@ -36,6 +36,13 @@ class Learned:
     answers: list[tuple[Components, Answer]] = field(default_factory=list[tuple[Components, Answer]])
     decisions: dict[Components, list[Decision]] = field(default_factory=dict[Components, "list[Decision]"])
     points: list[tuple[int, Points]] = field(default_factory=list[tuple[int, Points]])
+
+
+def check_fresh(path: str | None, resume: bool) -> None:
+    """Raises: InputError: there is a journal already, and it is not to be resumed."""
+    if path is not None and not resume and os.path.exists(path) and os.path.getsize(path):
+        said = "it holds answers of an earlier run", "no file, for a new run"
+        raise InputError(path, "", *said, "--resume goes on from it; delete it to start anew")
 
 
 class Journal:
@@ -69,9 +76,7 @@ class Journal:
         size = os.fstat(self._file).st_size
         if size > _MAX_BYTES:
             raise InputError(self.path, "", f"{size} bytes", f"at most {_MAX_BYTES}", "delete it, or name another --out")
-        if size and not resume:
-            said = "it holds answers of an earlier run", "no file, for a new run"
-            raise InputError(self.path, "", *said, "--resume goes on from it; delete it to start anew")
+        check_fresh(self.path, resume)
         content = os.pread(self._file, size, 0) if size else b""
         whole = content.rfind(b"\n") + 1
         os.ftruncate(self._file, whole)

@@ -123,33 +123,38 @@ class Search:
             self._told(State(start, self.oracle.cost(start)))
         return found
 
-    def check(self, circuit: Components, level: Level, limit: int = 1 << 22) -> None:
-        """Decide whether a certified circuit is minimal at a level."""
-        self._run(lambda: standing(self.known, circuit, level, limit), circuit)
+    def check(self, circuit: Components, level: Level, decisions: Sequence[Decision], limit: int = 1 << 22) -> bool:
+        """Decide whether a circuit is minimal at a level; `decisions` are those that certified it. Returns as `minimize`."""
+        self.certified(circuit, decisions)
+        return self._run(lambda: standing(self.known, circuit, level, limit), circuit)
 
-    def minimize(self, start: Components, level: Level, order: Sequence[int], algorithm: str = "auto") -> None:
-        """From a certified circuit to one minimal at a level. Raises: NotMonotone."""
-        self._run(lambda: minimized(self.known, self.best or start, level, order, algorithm), start)
+    def minimize(self, start: Components, level: Level, order: Sequence[int], algorithm: str = "auto") -> bool:
+        """From a certified circuit to one minimal at a level. Returns whether nothing is left to resume: neither the time ran
+        out nor anything stayed open. Raises: NotMonotone."""
+        return self._run(lambda: minimized(self.known, self.best or start, level, order, algorithm), start)
 
     @property
     def best(self) -> Components | None:
         """The best circuit so far."""
         return None if self.state is None else self.state.best
 
-    def _run(self, begin: Callable[[], Iterator[State]], start: Components) -> None:
+    def _run(self, begin: Callable[[], Iterator[State]], start: Components) -> bool:
         if self.state is None:
             self._told(State(start, self.oracle.cost(start)))
+        if self.known.monotone:
+            # What every faithful circuit needs: the core, and a first lower bound.
+            self.known.ask([self.oracle.everything - {v} for v in sorted(start)], thorough=False)
         while True:
             for state in begin():
                 self._told(state)
                 if self.budget.expired:
-                    return
+                    return False
             state = self.state
             assert state is not None
             if state.standing.smaller is not None or not state.standing.open:
-                return
+                return True
             if self.oracle.question_s >= self.budget.remaining():
-                return
+                return False
             self.oracle.question_s = min(self.oracle.question_s * _HARDER, max(self.budget.remaining(), 1e-6))
             self.known.reopen()
 
@@ -172,14 +177,14 @@ class Search:
             )
 
     def core(self) -> Core | None:
-        """What all faithful circuits share, of a monotone claim; None of another, where single removals do not tell."""
+        """What all faithful circuits share, as far as it is known, of a monotone claim; None of another, where single removals
+        do not tell."""
         if not self.known.monotone or self.best is None:
             return None
         everything = self.oracle.everything
-        order = sorted(self.best)
-        answers = self.known.ask([everything - {v} for v in order], thorough=False)
-        found = frozenset(v for v, answer in zip(order, answers, strict=True) if answer is Answer.NO)
-        return Core(found, all(self.known.known(everything - {v}) is not None for v in order))
+        answers = {v: self.known.known(everything - {v}) for v in self.best}
+        found = frozenset(v for v, answer in answers.items() if answer is Answer.NO)
+        return Core(found, None not in answers.values())
 
     def unresolved(self, level: Level) -> list[Components]:
         """The circuits that a level needs refuted and that are not. Those that the search has not come to are not listed, but

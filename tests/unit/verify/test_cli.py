@@ -20,9 +20,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from verify.cli import _code
-from verify.commands import circuit as command
+from verify.commands import running as command
 from verify.render.progress import said
-from verify.report import read_report
+from verify.report import Report, read_report
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -237,5 +237,28 @@ def test_progress_says_where_it_is() -> None:
     assert said(Step(0, 1, "center", "quick attack", float("-inf"), None)) == "claim 1 of 1 (center): quick attack"
 
 
-def test_every_exit_code_of_the_contract_is_used() -> None:
-    assert command.CODES == {"certified": 0, "falsified": 1, "unknown": 3} and command.INTERRUPTED == 130
+@pytest.mark.parametrize(
+    ("verdict", "status", "code"),
+    [
+        ("certified", None, 0),
+        ("certified", "proven", 0),
+        ("certified", "refuted", 1),
+        ("certified", "relative", 3),
+        ("falsified", None, 1),
+        ("unknown", None, 3),
+    ],
+)
+def test_every_exit_code_of_the_contract_is_used(verdict: str, status: str | None, code: int) -> None:
+    found = {"level": "local", "proven": status == "proven", "status": status, "reached": "none"} if status else None
+    report = Report.model_validate({"verdict": verdict, "minimality": found, "backend": "native", "seed": 0, "time_s": 0.0})
+    assert command.code_of(report) == code and command.INTERRUPTED == 130
+
+
+def test_the_names_of_searches_are_those_that_there_are() -> None:
+    from verify.cli import cli
+    from verify.minimize.choose import ALGORITHMS
+    from verify.minimize.orders import ORDERS
+
+    choices = {option.name: option.type for option in cli.commands["discover"].params}
+    assert set(choices["algorithm"].choices) == {"auto", *ALGORITHMS}  # pyright: ignore[reportAttributeAccessIssue]
+    assert set(choices["order"].choices) == set(ORDERS)  # pyright: ignore[reportAttributeAccessIssue]
