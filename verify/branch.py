@@ -70,6 +70,8 @@ class Branching:
     Shapes: `mask` `(1, gates.size)`. Guarantees: at every moment the claim's margin is at least `bound`. Cost of a step: one
     `tune` of `batch` parts with `steps` steps at the root and a few below, `again` more for those still open, and a bound for
     each half of `look` splits. `memory` bounds the working set in bytes, `held` the open parts in memory; more are written out.
+    `known` are bounds of this query and circuit to start from; the graph then stays whole. With `accept` a part counts as
+    closed only where that, given its batch and its number there, agrees.
     """
 
     query: Query
@@ -81,6 +83,8 @@ class Branching:
     memory: int = 1 << 28
     model: Trace | None = None
     held: int = 1 << 30
+    known: Trace | None = None
+    accept: Callable[[Batch, int], bool] | None = None
     _closed: float = math.inf
     _known: float = -math.inf
     _taken: int = 0
@@ -88,9 +92,12 @@ class Branching:
 
     def __post_init__(self) -> None:
         query = self.query
-        model = model_trace(query.graph, query.region, self.memory) if self.model is None else self.model
-        base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
-        self.query, self.base = shrink(query, base)
+        if self.known is not None:
+            self.base = self.known
+        else:
+            model = model_trace(query.graph, query.region, self.memory) if self.model is None else self.model
+            base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
+            self.query, self.base = shrink(query, base)
         self._parts = Queue(self.held)
         self.goals = goals(query.margins)
         box = query.region.box()
@@ -163,9 +170,10 @@ class Branching:
             zip(batch.parts, batch.result.margin.tolist(), batch.empty.tolist(), strict=True)
         ):
             part.bound = max(part.bound, margin)
-            if empty:
+            agreed = (empty or part.bound >= 0) and (self.accept is None or self.accept(batch, i))
+            if empty and agreed:
                 self._count += 1
-            elif part.bound >= 0:
+            elif agreed:
                 self._closed, self._count = min(self._closed, part.bound), self._count + 1
             else:
                 part.warm = batch.result.tuned.pick(torch.tensor([i]))

@@ -1,0 +1,15 @@
+"""The trusted base of a certificate: what has to be right for a confirmed certificate to be true.
+
+`certify check` re-derives a claim from the files that state it. It takes no bound from the certificate, only splits, slopes,
+weights and multipliers, whose values can make a bound loose and never wrong. It shares no code with the engine that found the
+proof: it imports nothing of `bounds`, nor of `verify` beyond this package (import-linter holds it to that), and no torch.
+
+What is trusted: the files of this package; `specs.load` and `specs.arrays`, by which the engine too reads what `circuit.json`,
+the spec and files of numbers state; numpy's float64 arithmetic (IEEE 754, any order of summation); ONNX's reference evaluator,
+for what one affine operator does, and onnxruntime for witnesses; Python's zip, JSON and sha256.
+
+What is confirmed: `certified`, that the claim holds for the real-number function of the stored weights (what is folded from
+several of them, as a batch normalisation, is rounded to float64 first) on all of every region, centres and patched values as
+the model receives them; `falsified`, that the witness violates it in onnxruntime and in real arithmetic. Read: program, claim,
+proof, certificate.
+"""

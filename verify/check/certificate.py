@@ -1,0 +1,243 @@
+"""Certificates read and confirmed, or rejected with the reason. Trusted base; see the package.
+
+A certificate is a folder: `certificate.json` names model, circuit, spec and the files of numbers they use, each with its
+sha256; `proof.npz` holds for every claim i a binary tree for each goal that plain bounds leave open, one after another in
+preorder:
+
+    i.goal        numbers of the goals that have trees, ascending; every other goal must hold by plain bounds of the whole
+    region i.tensor      -1 for a leaf, else which tensor a node splits (a number in `tensors`), and with i.circuit (0, 1),
+    i.at, i.threshold
+                  where; the first child has `v >= threshold`, the second `v <= threshold`: together they cover their parent
+    i.slopes      for each leaf and each ReLU lower slope of f(y), of f(y + d), and weight, in 1/65535
+    i.multipliers for each leaf one number for each split on the way to it
+
+or, for "falsified", `witness.*`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specs.document import read_document
+from verify.check.claim import Goal, Question, files_of, read_question
+from verify.check.program import Array, Rejected
+from verify.check.proof import Constraint, Empty, Proof, Tuned, U
+from verify.check.witness import confirm_witness
+
+__all__ = ["FORMAT", "MANIFEST", "PROOF", "STEPS", "Confirmed", "confirm", "digest", "holds", "sha256_of", "tensors"]
+
+FORMAT, MANIFEST, PROOF = "certify.certificate/1", "certificate.json", "proof.npz"
+STEPS = 65535
+MAX_BYTES = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What was confirmed: the verdict, of how many claims, by how many leaves."""
+
+    verdict: str
+    claims: int
+    leaves: int
+
+
+def confirm(folder: Path) -> Confirmed:
+    """Check a certificate against the files that it names. Raises: Rejected: it proves nothing, and why; InputError: a
+    malformed file."""
+    document = read_document(str(folder / MANIFEST))
+    manifest = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+    if manifest.get("format") != FORMAT:
+        raise Rejected(f"no certificate of format {FORMAT}")
+    if manifest.get("sha256") != digest(manifest):
+        raise Rejected(f"{MANIFEST} does not have the sha256 that it states")
+    question = _question(folder, manifest)
+    arrays = _arrays(folder / PROOF, str(manifest.get("proof")))
+    if manifest.get("verdict") == "falsified":
+        confirm_witness(question, arrays)
+        return Confirmed("falsified", 1, 0)
+    if manifest.get("verdict") != "certified":
+        raise Rejected("neither certified nor falsified")
+    leaves = sum(_certified(question, i, arrays) for i in range(len(question.claims)))
+    return Confirmed("certified", len(question.claims), leaves)
+
+
+def digest(manifest: dict[str, Any]) -> str:
+    """The sha256 of a manifest's other entries."""
+    entries = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise Rejected(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _question(folder: Path, manifest: dict[str, Any]) -> Question:
+    """What is claimed, from the very files that the manifest states."""
+    paths: dict[str, Path] = {}
+    for key in ("model", "circuit", "spec"):
+        entry = manifest.get(key)
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+            raise Rejected(f"{MANIFEST} names no {key}")
+        paths[key] = folder / entry["path"]
+        if sha256_of(paths[key]) != entry.get("sha256"):
+            raise Rejected(f"{key} {paths[key]} has another sha256 than the certificate states")
+    question = read_question(paths["circuit"], paths["spec"], paths["model"])
+    if question.program.sha256 != manifest["model"]["sha256"]:
+        raise Rejected("the model changed while it was read")
+    stated = manifest.get("data")
+    if not isinstance(stated, list) or [sha256_of(path) for path in files_of(question)] != stated:
+        raise Rejected("a file of numbers that the spec names has another sha256 than the certificate states")
+    return question
+
+
+def _arrays(path: Path, stated: str) -> dict[str, NDArray[Any]]:
+    """The arrays of the proof; sizes are looked at before anything is unpacked. Nothing is ever unpickled."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(MAX_BYTES)
+        if hashlib.sha256(content).hexdigest() != stated:
+            raise Rejected(f"{path.name} has another sha256 than {MANIFEST} states")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                raise Rejected(f"{path.name} would unpack to more than {MAX_BYTES} bytes")
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except OSError as error:
+        raise Rejected(f"{path} cannot be read ({error.strerror})") from None
+    except _BROKEN as error:
+        raise Rejected(f"{path.name} is damaged ({error})") from None
+
+
+_BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, KeyError)
+
+
+def _certified(question: Question, i: int, arrays: dict[str, NDArray[Any]]) -> int:
+    """Confirm one claim. Returns the number of leaves. Raises: Rejected."""
+    claim = question.claims[i]
+    proof = Proof(question.program, claim)
+    trees = _Trees(proof, arrays, i)
+    for number, goal in enumerate(question.goals):
+        if number in trees.goals:
+            for leaf, (constraints, tuned) in enumerate(trees.leaves()):
+                if not holds(proof, goal, constraints, tuned):
+                    raise Rejected(f"claim {claim.label!r}, goal {number}: leaf {leaf} does not prove it")
+        elif not holds(proof, goal):
+            raise Rejected(f"claim {claim.label!r}, goal {number}: no tree, and plain bounds do not prove it")
+    trees.done()
+    return trees.count
+
+
+def holds(proof: Proof, goal: Goal, constraints: Sequence[Constraint] = (), tuned: Tuned | None = None) -> bool:
+    """Whether a goal is proven on the part of the region where constraints hold: with what a certificate states, or (None) by
+    plain bounds in all three mixes."""
+    output, p, q = proof.program.output, goal.circuit + goal.model, goal.circuit
+    try:
+        b = proof.sweep(constraints, proof.root) if constraints else proof.root
+    except Empty:
+        return True
+    if tuned is None:
+        found = [proof.bound(b, output, p, q, mix) for mix in ("siamese", "difference", "greedy")]
+        return reached(goal, np.maximum.reduce(found))
+    return reached(goal, proof.bound(b, output, p, q, "greedy", tuned, constraints))
+
+
+def reached(goal: Goal, forms: Array) -> bool:
+    """Whether lower bounds of the forms (without offsets) prove a goal. Comparisons are exact; a bound that is no number is
+    none."""
+    if np.isnan(forms).any():
+        return False
+    if not goal.norm:
+        return bool((forms >= -goal.offset).any())
+    half = len(forms) // 2
+    size = np.maximum(np.maximum(-forms[:half], -forms[half:]), 0.0)
+    total = size.sum() if goal.norm == 1 else np.sqrt(np.square(size).sum())
+    return bool(total * (1 + 4 * (half + 4) * U) + 1e-150 <= goal.tolerance)
+
+
+def tensors(proof: Proof) -> list[str]:
+    """The tensors that a tree may split, in the order of their numbers."""
+    return [*proof.regions, *(step.name for step in proof.steps)]
+
+
+class _Trees:
+    """The trees of one claim, read one after another; every entry must be used exactly once."""
+
+    def __init__(self, proof: Proof, arrays: dict[str, NDArray[Any]], i: int) -> None:
+        kinds = {"goal": "i", "tensor": "i", "circuit": "u", "at": "i", "threshold": "f", "slopes": "u", "multipliers": "f"}
+        found: dict[str, NDArray[Any]] = {}
+        for name, kind in kinds.items():
+            array = arrays.get(f"{i}.{name}")
+            if array is None or array.dtype.kind != kind or array.ndim != (2 if name == "slopes" else 1):
+                raise Rejected(f"{PROOF} holds no array {i}.{name} of the right type")
+            found[name] = array
+        self.proof, self.arrays, self.names = proof, found, tensors(proof)
+        self.goals = [int(g) for g in found["goal"]]
+        if sorted(set(self.goals)) != self.goals:
+            raise Rejected("goals are not in ascending order")
+        self.width = 3 * sum(step.size for step in proof.relus)
+        if found["slopes"].shape[1] != self.width or found["slopes"].dtype != np.uint16:
+            raise Rejected("slopes do not fit the model")
+        self.node = self.split = self.count = self.multiplier = 0
+
+    def leaves(self) -> Iterator[tuple[list[Constraint], Tuned]]:
+        """The leaves of the next tree, each with the constraints on the way to it."""
+        pending: list[list[Constraint]] = [[]]
+        while pending:
+            path = pending.pop()
+            if self.node >= len(self.arrays["tensor"]):
+                raise Rejected("a tree ends too early: leaves are missing")
+            tensor = int(self.arrays["tensor"][self.node])
+            self.node += 1
+            if tensor < 0:
+                yield path, self._tuned(len(path))
+            else:
+                above = self._constraint(tensor)
+                pending.append([*path, Constraint(above.circuit, above.tensor, above.at, -1, above.threshold)])
+                pending.append([*path, above])
+
+    def _constraint(self, tensor: int) -> Constraint:
+        k, arrays = self.split, self.arrays
+        if tensor >= len(self.names) or k >= min(len(arrays["circuit"]), len(arrays["at"]), len(arrays["threshold"])):
+            raise Rejected("a split of no tensor, or one that says too little")
+        self.split += 1
+        name, at, threshold = self.names[tensor], int(arrays["at"][k]), float(arrays["threshold"][k])
+        if not 0 <= at < len(self.proof.root.y[name][0]) or not np.isfinite(threshold):
+            raise Rejected(f"a split of element {at} of {name!r} at {threshold}")
+        return Constraint(bool(arrays["circuit"][k]), name, at, 1, threshold)
+
+    def _tuned(self, splits: int) -> Tuned:
+        if self.count >= len(self.arrays["slopes"]):
+            raise Rejected("a leaf without slopes")
+        row = self.arrays["slopes"][self.count].astype(np.float64) / STEPS
+        multipliers = self.arrays["multipliers"][self.multiplier : self.multiplier + splits].astype(np.float64)
+        self.count, self.multiplier = self.count + 1, self.multiplier + splits
+        if len(multipliers) < splits or not (multipliers >= 0).all() or not np.isfinite(multipliers).all():
+            raise Rejected("multipliers that are missing, negative or not finite")
+        parts: list[dict[str, Array]] = [{}, {}, {}]
+        start = 0
+        for step in self.proof.relus:
+            for part in parts:
+                part[step.name] = row[start : start + step.size]
+                start += step.size
+        return Tuned(parts[0], parts[1], parts[2], multipliers)
+
+    def done(self) -> None:
+        arrays = self.arrays
+        used = [(self.node, "tensor"), (self.split, "circuit"), (self.split, "at"), (self.split, "threshold")]
+        used += [(self.count, "slopes"), (self.multiplier, "multipliers")]
+        if any(number != len(arrays[name]) for number, name in used):
+            raise Rejected("entries that belong to no tree")

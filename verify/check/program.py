@@ -1,0 +1,272 @@
+"""The model as the checker reads it: an ONNX file as affine steps and (leaky) ReLUs over flat float64 vectors. Trusted base.
+
+What an affine operator computes is asked of ONNX's own reference evaluator: run in float64 on unit vectors it gives its matrix,
+entry by entry and exactly, as all other products are with 0. Constants that a file states in parts (batch normalisation,
+divisors, `alpha * W`) are folded in float64: the model is the function of those. Other operators are refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+__all__ = ["Affine", "Array", "Program", "Rejected", "Relu", "Step", "read_program"]
+
+Array: TypeAlias = NDArray[np.float64]
+MAX_BYTES, MAX_ENTRIES = 2**31, 2**27
+
+_SAME = {"Add", "Sub", "Mul", "Div", "BatchNormalization", "Identity", "Dropout", "Cast"}
+_MATRIX = {"Gemm", "MatMul", "Conv", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Pad", "Expand"} | _SAME
+_MOVED = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather"}
+
+
+class Rejected(Exception):
+    """The checker does not confirm; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """`y = sum_i L_i x_i + bias`, each `L_i` a matrix `(m, n)`, a factor for each element `(n,)`, or `index` (`y = x[index]`,
+    no position twice). `terms`: the most products that are summed for one number, in either direction."""
+
+    factors: tuple[Array, ...]
+    bias: Array
+    index: NDArray[np.int64] | None = None
+
+    @property
+    def terms(self) -> int:
+        return sum(max(f.shape) if f.ndim == 2 else 1 for f in self.factors) + 1
+
+    def forward(self, *x: Array, size: bool = False) -> Array:
+        """`sum_i L_i x_i`, or `sum_i |L_i| x_i` with `size`. Shapes: `(n_i,)` to `(m,)`."""
+        if self.index is not None:
+            return x[0][self.index]
+        parts = [np.abs(f) if size else f for f in self.factors]
+        return sum((f @ v if f.ndim == 2 else f * v for f, v in zip(parts, x, strict=True)), np.zeros(len(self.bias)))
+
+    def adjoint(self, a: Array, i: int, n: int) -> Array:
+        """`L_i^T a`. Shapes: `(rows, m)` to `(rows, n)`."""
+        if self.index is not None:
+            out = np.zeros((len(a), n))
+            out[:, self.index] = a
+            return out
+        return a @ self.factors[i] if self.factors[i].ndim == 2 else a * self.factors[i]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relu:
+    """`max(t, slope * t)`, `0 <= slope <= 1`."""
+
+    slope: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """`name = op(inputs)`. `axis` counts channels, where one does."""
+
+    name: str
+    op: Affine | Relu
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    axis: int | None
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """Steps in order. `output` is the model's, or what its last Softmax reads. `proto` and `sha256` are the file's own."""
+
+    input: str
+    shape: tuple[int, ...]
+    dtype: Any
+    steps: dict[str, Step]
+    output: str
+    proto: onnx.ModelProto
+    sha256: str
+
+    def groups(self, site: str, granularity: str) -> tuple[NDArray[np.int64], int]:
+        """The component of each element of a site, flat, and how many there are. Raises: Rejected."""
+        step = self.steps.get(site)
+        if step is None or site == self.output:
+            raise Rejected(f"the model has no site {site!r} that the checker reads")
+        if granularity == "neuron":
+            return np.arange(step.size), step.size
+        if granularity == "channel" and step.axis is not None:
+            count = step.shape[step.axis]
+            line = np.arange(count).reshape([-1 if i == step.axis else 1 for i in range(len(step.shape))])
+            return np.broadcast_to(line, step.shape).ravel(), count
+        raise Rejected(f"site {site!r}: granularity {granularity!r} is not followed by the checker")
+
+    def values(self, x: Array) -> dict[str, Array]:
+        """Every tensor at one input, in float64, flat."""
+        found = {self.input: x}
+        for step in self.steps.values():
+            inputs, op = [found[name] for name in step.inputs], step.op
+            y = np.maximum(inputs[0], op.slope * inputs[0]) if isinstance(op, Relu) else op.forward(*inputs) + op.bias
+            found[step.name] = y
+        return found
+
+
+def read_program(path: Path) -> Program:
+    """Read a model. Raises: Rejected: no such file, not ONNX, or something in it that the checker does not read."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(MAX_BYTES)
+        proto = onnx.load_model_from_string(content)
+    except OSError as error:
+        raise Rejected(f"model {path} cannot be read ({error.strerror})") from None
+    except Exception as error:  # protobuf's own classes differ between versions
+        raise Rejected(f"model {path} is no ONNX file ({str(error)[:120]})") from None
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
+        raise Rejected("weights in files of their own are not read by the checker")
+    return _Reader(proto).read(hashlib.sha256(content).hexdigest())
+
+
+class _Reader:
+    """From nodes to steps. `constants` holds what does not depend on the input."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        graph = proto.graph
+        self.proto = proto
+        self.opset = max((i.version for i in proto.opset_import if i.domain in ("", "ai.onnx")), default=0)
+        self.constants: dict[str, NDArray[Any]] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        inputs = [i for i in graph.input if i.name not in self.constants]
+        if len(inputs) != 1 or len(graph.output) != 1 or proto.functions or self.opset < 7:
+            raise Rejected("the checker reads models of one input and one output, without functions, of opset 7 or later")
+        kind = inputs[0].type.tensor_type
+        dims = [d.dim_value if d.dim_value > 0 else 0 for d in kind.shape.dim]
+        shape = tuple(1 if i == 0 and not d else d for i, d in enumerate(dims))
+        self.dtype: Any = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        if 0 in shape or self.dtype.name not in ("float32", "float64"):
+            raise Rejected("the checker reads inputs of fixed shape, in float32 or float64")
+        self.input = inputs[0].name
+        self.shapes, self.axes = {self.input: shape}, dict[str, int | None]({self.input: None})
+        self.steps: dict[str, Step] = {}
+
+    def read(self, sha256: str) -> Program:
+        graph, name = self.proto.graph, self.proto.graph.output[0].name
+        producers = {out: node for node in graph.node for out in node.output}
+        output = name
+        while name in producers and producers[name].op_type == "Identity":
+            name = producers[name].input[0]
+        if name in producers and producers[name].op_type in ("Softmax", "LogSoftmax"):
+            output = producers[name].input[0]
+        wanted = {output}
+        for node in reversed(graph.node):
+            wanted |= set(node.input) if wanted & set(node.output) else set()
+        for node in graph.node:
+            if wanted & set(node.output):
+                self._node(node)
+        if output not in self.steps:
+            raise Rejected("the output does not depend on the input")
+        return Program(self.input, self.shapes[self.input], self.dtype, self.steps, output, self.proto, sha256)
+
+    def _node(self, node: onnx.NodeProto) -> None:
+        given = [name for name in node.input if name]
+        varying = [name for name in given if name not in self.constants]
+        kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        if any(a.HasField("g") or a.graphs for a in node.attribute) or len(set(node.output)) != len(node.output):
+            raise Rejected(f"node {node.name!r} ({kind}) is not one that the checker reads")
+        if not varying or (kind == "Shape" and varying[0] in self.shapes):
+            found = self._run(node, {name: np.zeros(self.shapes[name], np.float32) for name in varying})
+            self.constants.update(zip([name for name in node.output if name], found, strict=True))
+            return
+        missing = [name for name in varying if name not in self.shapes]
+        out, x = node.output[0], varying[0]
+        if missing or out in self.shapes or out in self.constants:
+            raise Rejected(f"node {node.name!r} ({kind}): tensors out of order, or assigned twice")
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if kind in ("Relu", "LeakyRelu") and len(given) == 1:
+            slope = float(attributes.get("alpha", 0.01)) if kind == "LeakyRelu" else 0.0
+            if not 0 <= slope <= 1:
+                raise Rejected(f"node {node.name!r}: LeakyRelu of slope {slope}")
+            self._add(Step(out, Relu(slope), (x,), self.shapes[x], self.axes[x]))
+        elif kind in ("Add", "Sub") and len(varying) == 2 and self.shapes[x] == self.shapes[varying[1]]:
+            n = int(np.prod(self.shapes[x]))
+            factors = (np.ones(n), np.full(n, 1.0 if kind == "Add" else -1.0))
+            axis = self.axes[x] if self.axes[x] == self.axes[varying[1]] else None
+            self._add(Step(out, Affine(factors, np.zeros(n)), (node.input[0], node.input[1]), self.shapes[x], axis))
+        elif len(varying) == 1 and kind in _MOVED | _MATRIX and self._plain(node, kind, attributes, x):
+            self._affine(node, kind, out, x)
+        else:
+            raise Rejected(f"node {node.name!r}: the checker does not read operator {kind}, or not this use of it")
+
+    def _plain(self, node: onnx.NodeProto, kind: str, attributes: dict[str, Any], x: str) -> bool:
+        """Whether the node is affine in its one varying operand, and in inference mode."""
+        first = {"Div", "Conv", "BatchNormalization", "Dropout", "Reshape", "Pad", "Expand", "Slice", "Gather"}
+        training = kind == "Dropout" and len(node.input) > 2 and bool(self.constants.get(node.input[2], np.array(0)).any())
+        to_float = kind != "Cast" or attributes["to"] in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+        inference = not training and not attributes.get("training_mode", 0)
+        return (kind not in first or node.input[0] == x) and list(node.input).count(x) == 1 and to_float and inference
+
+    def _affine(self, node: onnx.NodeProto, kind: str, out: str, x: str) -> None:
+        """Enter an affine node as it was found to be; at a random point it must then do what ONNX's reference does."""
+        self._probed(node, kind, out, x)
+        at = np.random.default_rng(0).uniform(-1, 1, self.shapes[x])
+        op, said = self.steps[out].op, self._run(node, {x: at})[0].ravel()
+        ours = op.forward(at.ravel()) + op.bias if isinstance(op, Affine) else said
+        if not np.allclose(ours, said, rtol=1e-9, atol=1e-9 * (1 + np.abs(said).max(initial=0.0))):
+            raise Rejected(f"node {node.name!r} ({kind}) is not affine as the checker reads it")
+
+    def _probed(self, node: onnx.NodeProto, kind: str, out: str, x: str) -> None:
+        before = self.shapes[x]
+        n = int(np.prod(before))
+        zero = self._run(node, {x: np.zeros(before)})[0]
+        shape, bias = zero.shape, zero.ravel()
+        if kind in _MOVED:
+            index = self._run(node, {x: np.arange(n).reshape(before)})[0].ravel()
+            if len(np.unique(index)) == len(index):
+                self._add(Step(out, Affine((np.ones(n),), np.zeros(len(index)), index), (x,), shape, None))
+                return
+        if kind in _SAME and shape == before:
+            if kind in ("Mul", "Div"):
+                factor = self._run(node, {x: np.ones(before)})[0].ravel()
+            elif kind == "BatchNormalization":
+                none = {name: np.zeros_like(self.constants[name], np.float64) for name in node.input[2:4]}
+                factor = self._run(node, {x: np.ones(before), **none})[0].ravel()
+            else:
+                factor = np.full(n, -1.0 if kind == "Sub" and node.input[1] == x else 1.0)
+            self._add(Step(out, Affine((factor,), bias), (x,), shape, self.axes[x]))
+            return
+        if n * len(bias) > MAX_ENTRIES:
+            raise Rejected(f"node {node.name!r} ({kind}): a matrix of {len(bias)} x {n} is too large for the checker")
+        offset = {name: np.zeros_like(self.constants[name], np.float64) for name in node.input[2:] if kind in ("Gemm", "Conv")}
+        units = np.eye(n).reshape(n, *before)
+        columns = [self._run(node, {x: unit, **offset})[0].ravel() for unit in units] if before[0] != 1 else self._run(
+            node, {x: units.reshape(n, *before[1:]), **offset}
+        )[0].reshape(n, -1)  # fmt: skip
+        if kind not in ("Gemm", "Conv") and bias.any():  # Pad, and Add where it also repeats
+            columns = np.asarray(columns) - bias
+        channels = 1 if kind in ("Conv", "AveragePool", "GlobalAveragePool") else None
+        self._add(Step(out, Affine((np.ascontiguousarray(np.asarray(columns).T),), bias), (x,), shape, channels))
+
+    def _run(self, node: onnx.NodeProto, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The node's results, constants in float64, or as they are where nothing varies."""
+        for name in node.input:
+            if name and name not in feeds:
+                value = self.constants[name]
+                feeds = {**feeds, name: value.astype(np.float64) if feeds and value.dtype.kind == "f" else value}
+        values = [onnx.ValueInfoProto(name=name) for name in feeds], [onnx.ValueInfoProto(name=n) for n in node.output if n]
+        try:
+            graph = helper.make_graph([node], "one", *values)
+            found: Any = ReferenceEvaluator(graph, opsets={"": self.opset}).run(None, feeds)
+        except Exception as error:  # whatever the reference raises, the node cannot be followed
+            raise Rejected(f"node {node.name!r} ({node.op_type}) cannot be evaluated ({str(error)[:120]})") from None
+        return [np.asarray(value) for value in found]
+
+    def _add(self, step: Step) -> None:
+        if not isinstance(step.op, Relu) and not all(np.isfinite(f).all() for f in (*step.op.factors, step.op.bias)):
+            raise Rejected(f"tensor {step.name!r}: a weight that is not finite")
+        self.steps[step.name] = step
+        self.shapes[step.name], self.axes[step.name] = step.shape, step.axis

@@ -1,0 +1,459 @@
+"""The proof calculus: enclosures of a model's tensors `y` and of a circuit's differences `d` from them. Trusted base.
+
+Everything is derived here from the claim; a certificate only states constraints, slopes, weights and multipliers, and whatever
+these are, what is derived holds. At a ReLU with `Y = f(y)`, `C = f(y + d)`, `D = C - Y`, a form `p Y + q D` is, for any weight
+w,
+
+    (p - w q) Y + w q C + (1 - w) q D,
+
+and each of the three is replaced by the line that bounds it from below: `al t <= f(t) <= au t + bu` with `al` any slope of
+`[slope, 1]` and the chord above; for D, which lies between `s0 d` and `s1 d` (the least and greatest slopes between the two
+arguments), chords over the interval of `d`. A constraint `side * (v - t) >= 0` with a multiplier `m >= 0` adds `-m side (v -
+t)`, which is never positive on the part where it holds.
+
+Rounding: float64 sums of n products in any order are within `gamma(n) = n u / (1 - n u)` of exact, relative to the sum of their
+absolute values (Higham 2002, section 3.1). Each step's error, seen as a change of the form, is at most the coefficients'
+absolute values times the enclosed tensors' magnitudes times such a factor; these are summed up and subtracted. Intervals are
+widened alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from verify.check.claim import Claim, Region
+from verify.check.program import Affine, Array, Program, Rejected, Relu, Step
+
+__all__ = ["Bounds", "Constraint", "Proof", "Tuned", "closure"]
+
+Box = tuple[Array, Array]
+U, TINY, HUGE, FLOOR = 2.0**-53, 1e-300, 1e100, 1e-200
+
+
+def gamma(n: int) -> float:
+    return n * U / (1 - n * U) * (1 + 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`side * (v - threshold) >= 0` of element `at` of a tensor, in the model's run or (`circuit`) as the circuit's readers see
+    it."""
+
+    circuit: bool
+    tensor: str
+    at: int
+    side: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tuned:
+    """What a certificate states for one leaf: for each ReLU the lower slopes of `f(y)` and `f(y + d)` and the weights, in [0,
+    1]; and a multiplier for each constraint."""
+
+    slopes: Mapping[str, Array]
+    circuit_slopes: Mapping[str, Array]
+    weights: Mapping[str, Array]
+    multipliers: Array
+
+
+@dataclass(slots=True, eq=False)
+class Bounds:
+    """Intervals of what readers of each tensor see: `y` in the model's run, `c` in the circuit's, `d` their difference; tensors
+    without `d` do not differ. `lines` and `sizes` are kept for use again."""
+
+    y: dict[str, Box] = field(default_factory=dict[str, Box])
+    c: dict[str, Box] = field(default_factory=dict[str, Box])
+    d: dict[str, Box] = field(default_factory=dict[str, Box])
+    lines: dict[str, tuple[Lines, Lines, Lines]] = field(default_factory=dict[str, "tuple[Lines, Lines, Lines]"])
+    sizes: dict[str, tuple[Array, Array | None]] = field(default_factory=dict[str, "tuple[Array, Array | None]"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """`al t + bl <= f(t) <= au t + bu`; `gap` is the most they are apart."""
+
+    al: Array
+    bl: Array
+    au: Array
+    bu: Array
+    gap: Array
+
+
+@dataclass(slots=True, eq=False)
+class Total:
+    """The constant of each row's form, and what rounding may have changed the form by so far."""
+
+    value: Array
+    error: Array
+
+    def add(self, part: Array | float, error: Array | float) -> None:
+        self.value = self.value + part
+        self.error = self.error + error + U * np.abs(self.value)
+
+
+Add = Callable[[dict[str, Array], str, Array], None]
+
+
+def image(op: Affine, boxes: Sequence[Box], offset: bool = True) -> Box:
+    """The interval of an affine step's values, or of their differences (no `offset`)."""
+    mid = [(l + u) / 2 for l, u in boxes]
+    radius = [np.where(l < u, np.maximum(u - m, m - l) * (1 + 4 * U) + TINY, 0.0) for (l, u), m in zip(boxes, mid, strict=True)]
+    bias = op.bias if offset else np.zeros(len(op.bias))
+    size = op.forward(*(np.abs(m) + r for m, r in zip(mid, radius, strict=True)), size=True) + np.abs(bias)
+    spread = op.forward(*radius, size=True) + 4 * gamma(op.terms + 2) * size + np.where(size > 0, TINY, 0.0)
+    middle = op.forward(*mid) + bias
+    return middle - spread, middle + spread
+
+
+def relu(op: Relu, box: Box) -> Box:
+    lower, upper = (np.where(end > 0, end, op.slope * end) for end in box)
+    return (lower, upper) if op.slope == 0 else (np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf))
+
+
+def plus(a: Box, b: Box) -> Box:
+    """Sums, outward; exact where one is zero."""
+    ends = [
+        np.where(x == 0, z, np.where(z == 0, x, np.nextafter(x + z, way)))
+        for x, z, way in zip(a, b, (-np.inf, np.inf), strict=True)
+    ]
+    return ends[0], ends[1]
+
+
+def minus(a: Box, b: Box) -> Box:
+    return plus(a, (-b[1], -b[0]))
+
+
+def meet(a: Box, b: Box) -> Box:
+    return np.maximum(a[0], b[0]), np.minimum(a[1], b[1])
+
+
+def steepness(slope: float, y: Box, c: Box) -> tuple[Array, Array]:
+    """The least and the greatest slope of ReLU between any of `y` and any of `c`."""
+    active, dead = np.minimum(y[0], c[0]) >= 0, np.maximum(y[1], c[1]) <= 0
+    return np.where(active, 1.0, slope), np.where(dead & ~active, slope, 1.0)
+
+
+def closure(program: Program, region: Region, sites: Sequence[str]) -> dict[str, Box]:
+    """Intervals that hold each tensor's values whenever all upstream of it are in theirs."""
+    known: dict[str, Box] = {program.input: (region.lower, region.upper)}
+    for step in program.steps.values():
+        boxes = [known[x] for x in step.inputs]
+        known[step.name] = relu(step.op, boxes[0]) if isinstance(step.op, Relu) else image(step.op, boxes)
+    return {site: known[site] for site in sites}
+
+
+class Empty(Exception):
+    """No point satisfies the constraints."""
+
+
+class Proof:
+    """Derives bounds for one claim. `root` holds on the whole region."""
+
+    def __init__(self, program: Program, claim: Claim, rows: int = 4096) -> None:
+        self.program, self.gates, self.rows = program, claim.gates, rows
+        self.regions = {program.input: claim.region}
+        self.steps = list(program.steps.values())
+        if claim.second is not None:  # the second run, as far as the gates, comes first and has no differences
+            wanted = set(self.gates)
+            for step in reversed(self.steps):
+                wanted |= set(step.inputs) if step.name in wanted else set()
+            again = [s for s in self.steps if s.name in wanted]
+            self.regions[program.input + "'"] = claim.second
+            self.steps = [replace(s, name=s.name + "'", inputs=tuple(x + "'" for x in s.inputs)) for s in again] + self.steps
+        self.names = {step.name for step in self.steps}
+        self.feeds = {step.inputs[0] for step in self.steps if isinstance(step.op, Relu)}
+        self.relus = [step for step in program.steps.values() if isinstance(step.op, Relu)]
+        try:
+            self.root = self.sweep((), None)
+        except Empty:
+            raise Rejected("the region is empty") from None
+
+    # intervals ---------------------------------------------------------------------------------------------------------------
+
+    def sweep(self, constraints: Sequence[Constraint], base: Bounds | None) -> Bounds:
+        """Enclose every tensor on the part of the region where the constraints hold, inside `base`; without `base`, with
+        backward bounds of what ReLUs read. Raises: Empty: there is no such part; Rejected: numbers too large."""
+        b = Bounds()
+        limits = {(k.circuit, k.tensor) for k in constraints}
+
+        def limited(box: Box, circuit: bool, name: str) -> Box:
+            if (circuit, name) in limits:
+                box = box[0].copy(), box[1].copy()
+                for k in constraints:
+                    if (k.circuit, k.tensor) == (circuit, name):
+                        end = box[0 if k.side > 0 else 1]
+                        end[k.at] = max(end[k.at], k.threshold) if k.side > 0 else min(end[k.at], k.threshold)
+            return self._sound(box)
+
+        for name, region in self.regions.items():
+            b.y[name] = limited((region.lower, region.upper), False, name)
+        for step in self.steps:
+            name, op, inputs = step.name, step.op, step.inputs
+            boxes = [b.y[x] for x in inputs]
+            y = relu(op, boxes[0]) if isinstance(op, Relu) else image(op, boxes)
+            y = y if base is None else meet(y, base.y[name])
+            if base is None and name in self.feeds:
+                y = self._refined(b, step, y, y, 1.0, 0.0, ("siamese",))
+            b.y[name] = y = limited(y, False, name)
+            touched = any(x in b.d for x in inputs)
+            if not touched and name not in self.gates:
+                continue
+            c, d = (y, (np.zeros(step.size), np.zeros(step.size))) if not touched else self._apart(b, step, y)
+            if base is None and touched and name in self.feeds:
+                c, d = self._refined_apart(b, step, y, c, d)
+            if name in self.gates:
+                gate = self.gates[name]
+                patch = b.y[name + "'"] if gate.reached else (gate.lower, gate.upper)
+                c = np.where(gate.kept, c[0], patch[0]), np.where(gate.kept, c[1], patch[1])
+                over = minus(patch, y)
+                d = np.where(gate.kept, d[0], over[0]), np.where(gate.kept, d[1], over[1])
+            if base is not None:
+                c, d = meet(c, base.c[name]), meet(d, base.d[name])
+            b.c[name] = c = limited(c, True, name)
+            b.d[name] = self._sound(meet(d, minus(c, y)))
+        return b
+
+    def _sound(self, box: Box) -> Box:
+        if not (np.abs(box[0]) < HUGE).all() or not (np.abs(box[1]) < HUGE).all():
+            raise Rejected("an interval is not finite, or too large")
+        if (box[0] > box[1]).any():
+            raise Empty
+        return box
+
+    def _apart(self, b: Bounds, step: Step, y: Box) -> tuple[Box, Box]:
+        """The circuit's values before any gate, and their differences from the model's."""
+        own = [b.c.get(x, b.y[x]) for x in step.inputs]
+        zero = [np.zeros(len(b.y[x][0])) for x in step.inputs]
+        moved = [b.d.get(x, (z, z)) for x, z in zip(step.inputs, zero, strict=True)]
+        if isinstance(step.op, Affine):
+            c, d = image(step.op, own), image(step.op, moved, offset=False)
+        else:
+            s0, s1 = steepness(step.op.slope, b.y[step.inputs[0]], own[0])
+            l, u = moved[0]
+            lower, upper = np.where(l >= 0, s0, s1) * l, np.where(u >= 0, s1, s0) * u
+            exact = step.op.slope == 0
+            c = relu(step.op, own[0])
+            d = (lower, upper) if exact else (np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf))
+        c = meet(c, plus(y, d))
+        return c, meet(d, minus(c, y))
+
+    def _refined(
+        self, b: Bounds, step: Step, box: Box, y: Box, p: float, q: float, mixes: Sequence[str], d: Box | None = None
+    ) -> Box:
+        """The box of `p y + q d` of a step before its gate, cut by backward bounds where a ReLU needs it."""
+        if d is None:
+            open_ = (box[0] < 0) & (box[1] > 0)
+        else:
+            open_ = ~((np.minimum(y[0], box[0]) >= 0) | (np.maximum(y[1], box[1]) <= 0)) & ((d[0] != 0) | (d[1] != 0))
+            box = d
+        at = np.flatnonzero(open_ & self._needed(step.name, model=q == 0))
+        lower, upper = box[0].copy(), box[1].copy()
+        for part in np.array_split(at, -(-len(at) // self.rows) or 1):
+            unit = np.zeros((2 * len(part), step.size))
+            unit[np.arange(len(part)), part], unit[np.arange(len(part), 2 * len(part)), part] = 1.0, -1.0
+            for mix in mixes if len(part) else ():
+                found = self.bound(b, step.name, p * unit, q * unit if q else None, mix)
+                lower[part] = np.maximum(lower[part], found[: len(part)])
+                upper[part] = np.minimum(upper[part], -found[len(part) :])
+        return lower, upper
+
+    def _needed(self, name: str, model: bool) -> Any:
+        """Elements that some ReLU's relaxation depends on: of the circuit only those that are kept."""
+        readers = [s for s in self.relus if s.inputs[0] == name]
+        cuts = [self.gates[s].kept for s in (name, *(r.name for r in readers)) if s in self.gates]
+        return np.True_ if model or not cuts else np.logical_and.reduce(cuts)
+
+    def _refined_apart(self, b: Bounds, step: Step, y: Box, c: Box, d: Box) -> tuple[Box, Box]:
+        c = self._refined(b, step, c, y, 1.0, 1.0, ("siamese",))
+        d = meet(d, minus(c, y))
+        d = self._refined(b, step, c, y, 0.0, 1.0, ("greedy",), d)
+        c = meet(c, plus(y, d))
+        c = self._refined(b, step, c, y, 1.0, 1.0, ("greedy",))
+        return c, meet(d, minus(c, y))
+
+    # backward bounds ---------------------------------------------------------------------------------------------------------
+
+    def bound(
+        self,
+        b: Bounds,
+        start: str,
+        p: Array,
+        q: Array | None,
+        mix: str,
+        tuned: Tuned | None = None,
+        given: Sequence[Constraint] = (),
+    ) -> Array:
+        """Lower bounds of `p . y + q . d` of a tensor before its gate, on the part where `given` holds. Shapes: `(rows, size)`
+        to `(rows,)`.
+
+        `mix`: "siamese" (w = 1), "difference" (w = 0) or "greedy" (whichever loses less, element by element).
+        """
+        first, second = {start: p}, {} if q is None else {start: q}
+        total = Total(np.zeros(len(p)), np.zeros(len(p)))
+
+        def add(to: dict[str, Array], name: str, a: Array) -> None:
+            if name in to:
+                a = to[name] + a
+                box = b.y[name] if to is first else b.d[name]
+                total.error[:] += U * (np.abs(a) @ magnitude(box))
+            to[name] = a
+
+        for i, k in enumerate(given if tuned is not None else ()):
+            step = float(tuned.multipliers[i]) * k.side if tuned is not None else 0.0
+            unit = np.zeros((len(p), len(b.y[k.tensor][0])))
+            unit[:, k.at] = -step
+            add(first, k.tensor, unit)
+            if k.circuit and k.tensor in b.d:
+                add(second, k.tensor, unit.copy())
+            total.add(step * k.threshold, 2 * U * abs(step * k.threshold))
+        for step in reversed(self.steps):
+            name = step.name
+            p_, q_ = first.pop(name, None), second.pop(name, None)
+            if q_ is not None and name in self.gates and name != start:
+                p_, q_ = self._cut(b, name, p_, q_, add, first, total)
+            if not any(x in b.d for x in step.inputs):
+                q_ = None  # what is computed from tensors that do not differ does not differ
+            if p_ is None and q_ is None:
+                continue
+            p_ = np.zeros_like(q_) if p_ is None else p_
+            if isinstance(step.op, Relu):
+                p_, q_ = self._relaxed(b, step, p_, q_, mix, tuned, total)
+            else:
+                on_y, on_d = self._sizes(b, step)
+                total.add(p_ @ step.op.bias, np.abs(p_) @ on_y + (0.0 if q_ is None or on_d is None else np.abs(q_) @ on_d))
+            for i, x in enumerate(step.inputs):
+                n = len(b.y[x][0])
+                add(first, x, p_ if isinstance(step.op, Relu) else step.op.adjoint(p_, i, n))
+                if q_ is not None and x in b.d:
+                    add(second, x, q_ if isinstance(step.op, Relu) else step.op.adjoint(q_, i, n))
+        for name, a in first.items():
+            total.add(minimum(self.regions[name], b.y[name], a), 0.0)
+        # Errors are sums of non-negative numbers, themselves rounded; underflow moves a form by far less than the last term.
+        return total.value - total.error * (1 + 1e-6) - 4 * U * (np.abs(total.value) + total.error) - FLOOR
+
+    def _cut(
+        self, b: Bounds, name: str, p: Array | None, q: Array, add: Add, first: dict[str, Array], total: Total
+    ) -> tuple[Array, Array]:
+        """Behind a gate: the difference of an ablated element is its patched value less the model's."""
+        gate = self.gates[name]
+        cut = np.where(gate.kept, 0.0, q)
+        if gate.reached:
+            add(first, name + "'", cut)
+        else:
+            size = np.abs(cut) @ magnitude((gate.lower, gate.upper))
+            total.add(np.maximum(cut, 0) @ gate.lower + np.minimum(cut, 0) @ gate.upper, 2 * gamma(2 * len(gate.lower)) * size)
+        p = -cut if p is None else p - cut
+        total.error += U * (np.abs(p) @ magnitude(b.y[name]))
+        return p, q - cut
+
+    def _sizes(self, b: Bounds, step: Step) -> tuple[Array, Array | None]:
+        """What rounding in one affine step can change a form by, for each unit of coefficient on `y` and on `d`."""
+        if step.name not in b.sizes:
+            op = step.op
+            assert isinstance(op, Affine)
+            on_y = 2 * gamma(op.terms) * op.forward(*(magnitude(b.y[x]) for x in step.inputs), size=True)
+            on_y += 2 * gamma(len(op.bias) + 1) * np.abs(op.bias)
+            moved = [magnitude(b.d[x]) if x in b.d else np.zeros(len(b.y[x][0])) for x in step.inputs]
+            b.sizes[step.name] = on_y, 2 * gamma(op.terms) * op.forward(*moved, size=True)
+        return b.sizes[step.name]
+
+    def _relaxed(
+        self, b: Bounds, step: Step, p: Array, q: Array | None, mix: str, tuned: Tuned | None, total: Total
+    ) -> tuple[Array, Array | None]:
+        x, own = step.inputs[0], step.name in self.program.steps
+        on_y, on_c, on_d = self._lines(b, step, tuned if own else None)
+        if q is None:
+            into_y = _side(p, on_y, total)
+            total.error += 2 * U * (np.abs(into_y) @ magnitude(b.y[x]))
+            return into_y, None
+        if tuned is not None:
+            w = tuned.weights[step.name]
+        elif mix == "greedy":
+            siamese = np.abs(q) * on_c.gap + np.abs(p - q) * on_y.gap
+            w = (siamese < np.abs(q) * on_d.gap + np.abs(p) * on_y.gap).astype(np.float64)
+        else:
+            w = np.float64(mix == "siamese")
+        shared = q * w
+        lone, rest = q - shared, p - shared
+        # Of D no more is needed here than that it is no larger than d.
+        total.error += U * (np.abs(rest) @ magnitude(b.y[step.name]) + np.abs(lone) @ magnitude(b.d[x]))
+        into_y, into_c, into_d = (_side(a, of, total) for a, of in ((rest, on_y), (shared, on_c), (lone, on_d)))
+        total.error += 3 * U * ((np.abs(into_y) + np.abs(into_c)) @ magnitude(b.y[x]))
+        total.error += 3 * U * ((np.abs(into_c) + np.abs(into_d)) @ magnitude(b.d[x]))
+        return into_y + into_c, into_c + into_d
+
+    def _lines(self, b: Bounds, step: Step, tuned: Tuned | None) -> tuple[Lines, Lines, Lines]:
+        """The lines of `f(y)`, of `f(y + d)` and of their difference."""
+        op, x = step.op, step.inputs[0]
+        assert isinstance(op, Relu)
+        if step.name not in b.lines:
+            y, c = b.y[x], b.c.get(x, b.y[x])
+            on_d = chords(*steepness(op.slope, y, c), b.d[x]) if x in b.d else triangle(op.slope, y, None)
+            b.lines[step.name] = triangle(op.slope, y, None), triangle(op.slope, c, None), on_d
+        if tuned is None:
+            return b.lines[step.name]
+        y, c = b.y[x], b.c.get(x, b.y[x])
+        on_y, on_c = triangle(op.slope, y, tuned.slopes[step.name]), triangle(op.slope, c, tuned.circuit_slopes[step.name])
+        return on_y, on_c, b.lines[step.name][2]
+
+
+def magnitude(box: Box) -> Array:
+    return np.maximum(np.abs(box[0]), np.abs(box[1]))
+
+
+def _side(a: Array, lines: Lines, total: Total) -> Array:
+    """`a f(t)` from below as a form of `t`: the lower line where `a` is positive, else the upper one."""
+    above, below = np.maximum(a, 0.0), np.minimum(a, 0.0)
+    size = above @ np.abs(lines.bl) - below @ np.abs(lines.bu)
+    total.add(above @ lines.bl + below @ lines.bu, 2 * gamma(2 * a.shape[1] + 2) * size)
+    return above * lines.al + below * lines.au
+
+
+def triangle(slope: float, box: Box, lower_slope: Array | None) -> Lines:
+    l, u = box
+    stable, one_side = (l >= 0) | (u <= 0), np.where(l >= 0, 1.0, slope)
+    width = np.where(stable, 1.0, u - l)
+    au = np.where(stable, one_side, (u - slope * l) / width)
+    over = np.maximum(slope * l - au * l, u - au * u) + 8 * U * (
+        np.abs(au * l) + np.abs(slope * l) + np.abs(au * u) + np.abs(u)
+    )
+    free = np.where(u > -l, 1.0, slope) if lower_slope is None else np.clip(lower_slope, slope, 1.0)
+    al, bu = np.where(stable, one_side, free), np.where(stable, 0.0, over + TINY)
+    gap = np.where(stable, 0.0, np.maximum((au - al) * l, (au - al) * u) + bu)
+    return Lines(al, np.zeros_like(l), au, bu, gap)
+
+
+def chords(s0: Array, s1: Array, d: Box) -> Lines:
+    """Lines around what lies between `s0 d` and `s1 d`: convex above and concave below, so chords over the interval; where `d`
+    has a sign, the rays themselves."""
+    l, u = d
+    signed = (l >= 0) | (u <= 0)
+    width = np.where(signed, 1.0, u - l)
+    au = np.where(signed, np.where(l >= 0, s1, s0), (s1 * u - s0 * l) / width)
+    al = np.where(signed, np.where(l >= 0, s0, s1), (s0 * u - s1 * l) / width)
+    slack = 16 * U * (np.abs(l) + np.abs(u)) + TINY
+    bu = np.where(signed, 0.0, np.maximum(s0 * l - au * l, s1 * u - au * u) + slack)
+    bl = np.where(signed, 0.0, np.minimum(s1 * l - al * l, s0 * u - al * u) - slack)
+    gap = np.maximum((au - al) * l, (au - al) * u) + bu - bl
+    return Lines(al, bl, au, bu, gap)
+
+
+def minimum(region: Region, box: Box, a: Array) -> Array:
+    """Lower bounds of `a . x` over a region cut by a box. Shapes: `(rows, n)` to `(rows,)`."""
+    n, slack = a.shape[1], 2 * gamma(2 * a.shape[1] + 4)
+    size = np.abs(a)
+    least = np.maximum(a, 0) @ box[0] + np.minimum(a, 0) @ box[1] - slack * (size @ magnitude(box))
+    if region.center is not None:
+        largest = np.maximum(size.max(1, initial=0.0), TINY)[:, None]
+        norm = np.sqrt(((a / largest) ** 2).sum(1)) * largest[:, 0] * (1 + slack)
+        ball = a @ region.center - region.radius * norm * (1 + 8 * U) - slack * (size @ np.abs(region.center))
+        least = np.maximum(least, ball - 4 * U * (np.abs(ball) + region.radius * norm))
+    if region.points is not None:
+        hull = (a @ region.points.T).min(1) - slack * (size @ np.abs(region.points).max(0))
+        least = np.maximum(least, hull)
+    return least - n * TINY
