@@ -109,6 +109,7 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
 @click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
 @click.option("--resume", is_flag=True, help="Go on with a check of minimality that was stopped; needs its --out.")
+@click.option("--certificate", metavar="DIR", help="Write a proof or witness here, for certify check; none, no verdict.")
 def circuit_command(**options: Any) -> Action:
     """Decide whether CIRCUIT.json meets SPEC.yaml."""
     from verify.commands import circuit
@@ -122,15 +123,8 @@ def circuit_command(**options: Any) -> Action:
 @click.option("--report", metavar="REPORT.json", help="Write the report here.")
 @click.option("--start", metavar="CIRCUIT.json", help="Search inside this circuit, instead of the spec's scope.")
 @click.option("--model", metavar="MODEL", help="The model to search, instead of the one that the spec names.")
-@click.option(
-    "--algorithm", metavar="NAME", default="auto", help="deletion, iterated, binary, progression, quickxplain, hitting [auto]."
-)
-@click.option(
-    "--order",
-    metavar="NAME",
-    default="removal",
-    help="removal, witness, activation-gradient, integrated-gradients, index [removal].",
-)
+@click.option("--algorithm", type=click.Choice(_ALGORITHMS), default="auto", help="How to search [auto].")
+@click.option("--order", type=click.Choice(_ORDERS), default="removal", help="What to drop first [removal].")
 @click.option("--all", "enumerate_all", is_flag=True, help="Go on to list all minimal circuits.")
 @click.option("--plot", metavar="FILE", help="Draw the bracket over time, and the circuits found, as .svg, .pdf or .png.")
 @click.option(
@@ -152,12 +146,24 @@ def discover_command(**options: Any) -> Action:
     \b
     certify discover --spec spec.yaml --out circuit.json --report report.json
 
-    Exit codes: 0 certified and minimal as the spec asks, 1 not even the start is faithful, 3 unknown or minimal only relative to
-    what stayed open, 130 interrupted (the best circuit so far is written, --resume goes on).
+    Exit codes: 0 certified and minimal as the spec asks, 1 not even the start is faithful, 3 unknown or minimal only relative
+    to what stayed open, 130 interrupted (the best circuit so far is written, --resume goes on).
     """
     from verify.commands import discover
 
     return partial(discover.run, discover.Options(**options))
+
+
+@cli.command("check")
+@click.argument("certificate", metavar="CERTIFICATE")
+def check_command(certificate: str) -> Action:
+    """Confirm a certificate with the small independent checker.
+
+    Exit codes: 0 confirmed, 1 rejected, 2 it could not be read.
+    """
+    from verify.commands import check
+
+    return partial(check.run, certificate)
 
 
 @cli.command("show")

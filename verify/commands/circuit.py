@@ -33,6 +33,7 @@ class Options:
     as_json: bool = False
     allow_code: bool = False
     resume: bool = False
+    certificate: str | None = None
 
 
 def run(options: Options) -> int:
@@ -85,6 +86,7 @@ def _report(options: Options) -> Report:
                 progress=progress,
                 journal=journal_of(options.out),
                 resume=options.resume,
+                certificate=options.certificate,
                 hard=True,
                 began=began,
             )

@@ -134,12 +134,6 @@ def test_a_bad_request_is_one_line(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_minimality_is_refused_while_there_is_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(folder, tolerance=2.0, minimality="local")
-    assert call(folder / "circuit.json", "--spec", folder / "spec.json") == 2
-    assert "minimality" in capsys.readouterr().err
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(folder / "circuit.json", "--spec", folder / "spec.json", "--device", "cuda") == 2

@@ -1,0 +1,31 @@
+"""`certify check CERTIFICATE`: a certificate confirmed or rejected by the small independent checker."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from specs.errors import InputError
+
+__all__ = ["run"]
+
+CONFIRMED, REJECTED = 0, 1
+
+
+def run(folder: str) -> int:
+    """Confirm a certificate, and say so in one line. Returns the exit code. Raises: InputError: there is none to read."""
+    from verify.check.certificate import MANIFEST, PROOF, confirm
+    from verify.check.program import Rejected
+
+    for name in (MANIFEST, PROOF):
+        if not (Path(folder) / name).is_file():
+            raise InputError(folder, "", f"no {name} in it", "the folder that --certificate wrote", "check the path")
+    began = time.monotonic()
+    try:
+        found = confirm(Path(folder))
+    except Rejected as error:
+        print(f"rejected {error}")
+        return REJECTED
+    said = f"confirmed {found.verdict} claims={found.claims}"
+    print(f"{said} leaves={found.leaves} time={time.monotonic() - began:.2f}s")
+    return CONFIRMED
