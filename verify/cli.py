@@ -198,6 +198,32 @@ def export_vnnlib_command(**options: Any) -> Action:
     return partial(export.run, export.Options(**options))
 
 
+@cli.command("vnnlib")
+@click.argument("files", nargs=-1, metavar="[NET.onnx] SPEC.vnnlib")
+@click.option("--network", multiple=True, metavar="NAME=NET.onnx", help="The file of a network that the query names.")
+@click.option("--out", metavar="FILE", help="Write the answer, and the counterexample where there is one, here.")
+@click.option("--timeout", type=_Seconds(), metavar="S", help="Seconds to spend [300].")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute [cpu].")
+@click.option(
+    "--backend", type=click.Choice(["auto", "native", "lirpa", "milp"]), default="auto", help="What computes bounds [auto]."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+def vnnlib_command(**options: Any) -> Action:
+    """Decide a VNN-LIB query (1.0 or 2.0) about plain networks: the last line is sat, unsat or unknown.
+
+    \b
+    certify vnnlib net.onnx prop.vnnlib --timeout 60
+    certify vnnlib two.vnnlib --network f=f.onnx --network g=g.onnx
+
+    unsat is proven for the networks' real-number functions; sat is shown by an input that satisfies the query in onnxruntime,
+    with no tolerance. Exit codes: 0 unsat, 1 sat, 2 the request could not be read, 3 unknown.
+    """
+    from verify.commands import vnnlib
+
+    return partial(vnnlib.run, vnnlib.Options(**options))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit."""
     sys.exit(_code(list(sys.argv[1:] if arguments is None else arguments)))

@@ -20,7 +20,7 @@ from verify.beside import cores as cores_here
 from verify.budget import Budget, TimeUp
 from verify.close import SPLITTING, Closing, ExactRung
 from verify.cost import Cost
-from verify.evidence import Evidence, SoundnessAlarm
+from verify.evidence import Evidence, Replayed, SoundnessAlarm
 from verify.library import Library
 from verify.pool import WitnessPool
 from verify.round import Decision, Effort, Kind, Round, RungCount, Tally
@@ -47,6 +47,7 @@ def _silent(_rung: str) -> None:
 class Ladder:
     """Decides circuits on one claim. Keeps the claim's witnesses and opened backends from call to call.
 
+    `problem` is what the claim is part of or, for a question without a circuit, how a point is replayed on the original.
     `backends` are bound rungs by name. With `skip_refusals` a backend that refuses the graph is left out and says so in the
     reason of an unknown; otherwise its refusal is raised. With `measure` the worst point seen of every circuit is replayed, not
     only what violates the claim. With `split` what the bounds leave open goes to the exact program and to branch and bound, on
@@ -61,7 +62,7 @@ class Ladder:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Problem | Replayed,
         claim: Claim,
         backends: Sequence[tuple[str, Backend]],
         *,

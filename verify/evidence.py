@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,13 +13,16 @@ from torch import Tensor
 from bounds.query import Bound, Query
 from specs.encode import Claim, Problem
 from specs.patching import Resample
-from verify.falsify import replay
+from verify.falsify import Replay, replay
 from verify.library import Library
 from verify.pool import Points, WitnessPool
 from verify.round import Round
 from verify.verdict import Certified, Falsified
 
-__all__ = ["Evidence", "SoundnessAlarm"]
+__all__ = ["Evidence", "Replayed", "SoundnessAlarm"]
+
+Replayed: TypeAlias = Callable[[Claim, Tensor, Points], Replay | None]
+"""As `verify.falsify.replay`: one point run on the original."""
 
 _ALARM = 1e-5
 """How far, relative to the size of the model's outputs, a proven margin may lie above one that was seen: float32's rounding
@@ -36,7 +41,8 @@ class Evidence:
     threads at once.
     """
 
-    def __init__(self, problem: Problem, claim: Claim, device: str, seed: int, measure: bool) -> None:
+    def __init__(self, problem: Problem | Replayed, claim: Claim, device: str, seed: int, measure: bool) -> None:
+        """`problem` is the problem that the claim is part of or, where no circuit is asked about, how a point is replayed."""
         self.problem, self.claim, self.seed, self.measure = problem, claim, seed, measure
         self.query = claim.query.to(torch.float64, torch.device(device))
         self.pool = WitnessPool()
@@ -46,9 +52,10 @@ class Evidence:
     @cached_property
     def library(self) -> Library | None:
         """Inputs that resampled values come from; None where values come from elsewhere."""
-        if not isinstance(self.problem.spec.patching, Resample) or self.claim.second is None:
+        problem = self.problem
+        if not isinstance(problem, Problem) or not isinstance(problem.spec.patching, Resample) or self.claim.second is None:
             return None
-        return Library(self.claim.query, self.claim.second, self.problem.model.dtype, self.seed)
+        return Library(self.claim.query, self.claim.second, problem.model.dtype, self.seed)
 
     @cached_property
     def attackable(self) -> Query:
@@ -66,7 +73,7 @@ class Evidence:
             return
         climbing.seen[i] = min(margin, climbing.seen[i])
         mask = climbing.masks[i]
-        shown = replay(self.problem, self.claim, mask, points, self.library)
+        shown = self._replay(mask, points)
         if shown is None:
             return
         known, deviation = climbing.deviations[i], shown.witness.deviation
@@ -79,6 +86,11 @@ class Evidence:
         climbing.verdicts[i] = Falsified(shown.witness)
         if not held:
             self.pool.add(points)
+
+    def _replay(self, mask: Tensor, points: Points) -> Replay | None:
+        if isinstance(self.problem, Problem):
+            return replay(self.problem, self.claim, mask, points, self.library)
+        return self.problem(self.claim, mask, points)
 
     def proved(self, climbing: Round, i: int, margin: float, who: str) -> None:
         """Take note of a proven margin. Raises: SoundnessAlarm: an evaluated point lies below it."""

@@ -80,9 +80,11 @@ def deliver(report: Report, out: str | None, as_json: bool, interrupted: bool) -
     return code
 
 
-def check_writable(path: str, where: str, inputs: tuple[str, ...] = (), figure: bool = False) -> None:
-    """Make sure that a file can be written there, before any work is done: a report or circuit, or a `figure`, which may replace
-    one of the same kind only. Leaves nothing behind.
+def check_writable(
+    path: str, where: str, inputs: tuple[str, ...] = (), figure: bool = False, counterexample: bool = False
+) -> None:
+    """Make sure that a file can be written there, before any work is done: a report or circuit, a `figure` or a
+    `counterexample`, which may replace one of the same kind only. Leaves nothing behind.
 
     Raises: InputError: no such directory, it is a directory or no regular file, one of `inputs`, or no permission.
     """
@@ -101,8 +103,9 @@ def check_writable(path: str, where: str, inputs: tuple[str, ...] = (), figure: 
             )
         if any(os.path.exists(given) and os.path.samefile(given, target) for given in inputs):
             raise InputError("certify", where, f"{path} is read by this run", "another file", "")
-        kind = "figure" if figure else "report"
-        if not _replaceable(target, figure):
+        kind = "figure" if figure else "counterexample" if counterexample else "report"
+        starts = _FIGURES if figure else _COUNTEREXAMPLES if counterexample else (b"{",)
+        if not _replaceable(target, starts):
             needed = f"a new file, or an earlier {kind}"
             raise InputError("certify", where, f"{path} exists and is no {kind}", needed, "choose another name")
         if not os.access(target, os.W_OK):
@@ -117,17 +120,18 @@ def check_writable(path: str, where: str, inputs: tuple[str, ...] = (), figure: 
 
 
 _FIGURES = (b"\x89PNG", b"%PDF", b"<?xml", b"<svg")
+_COUNTEREXAMPLES = (b"sat\n", b"unsat\n", b"unknown\n")
 
 
-def _replaceable(target: str, figure: bool) -> bool:
-    """Whether a file is empty, or may be JSON (or a figure): models, data and specs are not overwritten by a slip of the
+def _replaceable(target: str, starts: tuple[bytes, ...]) -> bool:
+    """Whether a file is empty, or starts as one of its kind does: models, data and specs are not overwritten by a slip of the
     hand."""
     try:
         with open(target, "rb") as stream:
             start = stream.read(64).lstrip()
     except OSError:
         return False
-    return not start or start.startswith(_FIGURES if figure else b"{")
+    return not start or start.startswith(starts)
 
 
 @dataclass(slots=True)

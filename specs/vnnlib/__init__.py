@@ -1,0 +1,1 @@
+"""VNN-LIB queries about plain networks, read into boxes of inputs and linear conditions."""
