@@ -142,8 +142,8 @@ def _needed(graph: Graph) -> Graph:
 
 def read_networks(text: Text, paths: Mapping[str, str]) -> tuple[Network, ...]:
     """The models of a query's networks. `paths` names a file for each, but for those stated `equal-to` another; the key ""
-    stands for the only one. Raises: InputError: no file for a network, a file for none; a model that cannot be read; declared tensors
-    that it does not have."""
+    stands for the only one. Raises: InputError: no file for a network, a file for none; a model that cannot be read; declared
+    tensors that it does not have."""
     declared = list(text.query.networks)
     if not declared:
         raise InputError(text.file, "", "no network", "a network with an input and an output", "")

@@ -1,7 +1,7 @@
 """A VNN-LIB query as claims: where every one holds, no point satisfies the query.
 
 Alternatives become boxes of inputs with clauses over the rest: at every point of the box some condition of each alternative
-must fail. Conditions are scaled to coefficients that floats hold exactly; constants are rounded so that the claim gets stricter.
+must fail. Conditions are scaled to coefficients that floats hold exactly; constants are rounded so that claims get stricter.
 """
 
 from __future__ import annotations
