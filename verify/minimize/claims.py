@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from bounds.stem import Stem
 from specs.encode import Problem
 from verify.budget import Budget
 from verify.choice import chosen, splits
@@ -17,8 +18,8 @@ from verify.verdict import Certified, Falsified
 
 __all__ = ["ClaimsOracle", "costs_of"]
 
-_TOGETHER = 1 << 14
-"""Circuits looked at in one call."""
+_LOOKED_AT = 1 << 26
+"""Numbers that one look at many circuits computes for each witness; between looks the clock is read."""
 
 _REPLAYED = 8
 """Of so many refutations by witnesses at hand, each is replayed on the original; of more, so many drawn at random are."""
@@ -92,7 +93,7 @@ class ClaimsOracle(Oracle):
         return answers
 
     def refuted(self, masks: Masks) -> Masks:
-        """Which of many circuits the witnesses at hand refute, in batched forward passes.
+        """Which of many circuits the witnesses at hand refute, in batched forward passes, until the budget is spent.
 
         Up to 8 refutations in one call are each replayed on the original model. Of more, those count whose violation on our
         own graph is clear of any rounding, after as many drawn at random were replayed and all held; else each is replayed.
@@ -105,7 +106,13 @@ class ClaimsOracle(Oracle):
             which = (~found).nonzero().flatten()
             if held is None or not len(which):
                 continue
-            worst = torch.cat([ladder.pool.worst(ladder.attackable, part)[0] for part in asked[which].split(_TOGETHER)])
+            parts: list[torch.Tensor] = []
+            for part in asked[which].split(self._together(ladder)):
+                if self.budget.expired:
+                    break
+                parts.append(ladder.pool.worst(ladder.attackable, part)[0])
+            worst = torch.cat(parts) if parts else torch.zeros(0)
+            which = which[: len(worst)]
             center = ladder.query.region.box().center.unsqueeze(0)
             sure = which[worst < -DEPTH * (1 + float(ladder.query.graph(center).abs().max()))]
             if len(sure) > _REPLAYED:
@@ -141,6 +148,9 @@ class ClaimsOracle(Oracle):
         if smaller is None:
             return None
         return [Decision(d.verdict, None, "a smaller circuit's proof") for d in self.decisions[smaller]]
+
+    def _together(self, ladder: Ladder) -> int:
+        return max(1, _LOOKED_AT // Stem(ladder.attackable.graph, ladder.attackable.gates).numbers)
 
     def _replayed(self, ladder: Ladder, masks: torch.Tensor) -> torch.Tensor:
         """Which are refuted by a witness at hand, replayed on the original."""
