@@ -7,14 +7,14 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from specs.errors import InputError
 from verify.account import account
-from verify.budget import Budget
+from verify.budget import Budget, TimeUp
 from verify.choice import BACKENDS, check_device, chosen, splits
 from verify.progress import Progress, Silent, Step
-from verify.verdict import INTERRUPTED, Certified
+from verify.verdict import INTERRUPTED, TIME_UP, Certified, Falsified, Unknown, conjunction
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from specs.encode import Problem
     from specs.model import Model
     from specs.spec import Spec
+    from verify.certificate import Files
     from verify.report import Report
     from verify.round import Decision, Round, Tally
     from verify.search import Search
@@ -69,6 +70,7 @@ def certify(
     progress: Progress | None = None,
     journal: str | None = None,
     resume: bool = False,
+    certificate: Path_ | None = None,
     hard: bool = False,
     began: float | None = None,
 ) -> Report:
@@ -76,8 +78,10 @@ def certify(
 
     `circuit` and `spec` are files or records; `model`, where given, stands for the one that the circuit names. `timeout_s`
     overrides the spec's budget. `journal` names a file that takes down what is learned of smaller circuits; with `resume` what
-    it holds is not asked again. `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is
-    when the reported time starts to count (of `time.monotonic`, default now).
+    it holds is not asked again. `certificate` names a directory for a proof, or a witness, that `certify check` confirms;
+    circuit, spec and model must then be files, and a verdict of which there is no certificate within the budget is unknown.
+    `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is when the reported time starts
+    to count (of `time.monotonic`, default now).
     Guarantees: as `verify.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend` names one);
     Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
     """
@@ -94,13 +98,18 @@ def certify(
 
         check_fresh(journal, resume)
     request = Request(read, asked, budget_s, device, backend, seed, hard, began)
-    run = _Run(request)
+    run = _Run(request, None if certificate is None else _files(circuit, spec, model, read, os.fspath(certificate)))
     try:
         check_device(device)
         backends = chosen(backend, device)
         run.problem = _problem(request, model, allow_code)
         budget = Budget(request.budget_s, request.hard)
+        if run.files is not None:
+            from verify.certificate import check_covered
+
+            check_covered(run.problem, run.files)
         run.decide(run.problem, backends, budget, progress or Silent())
+        run.attest(run.problem, budget, progress or Silent())
         run.minimality(run.problem, budget, progress, journal, resume)
     except KeyboardInterrupt:
         raise Interrupted(run.report(interrupted=True)) from None
@@ -110,8 +119,8 @@ def certify(
 class _Run:
     """One run: what is known of each claim at any moment."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    def __init__(self, request: Request, files: Files | None = None) -> None:
+        self.request, self.files, self.attested = request, files, False
         self.problem: Problem | None = None
         self.tally: Tally | None = None
         self.rounds: list[tuple[Round, float]] = []
@@ -148,6 +157,38 @@ class _Run:
             ladder.climb(climbing, budget.part(1 / (len(problem.claims) - i)), notify)
             self._close()
         progress.show(Step(len(problem.claims), len(problem.claims), "", "done", -math.inf, None))
+
+    def attest(self, problem: Problem, budget: Budget, progress: Progress) -> None:
+        """The certificate of what was decided, where one was asked for. Without one the verdict is unknown."""
+        if self.files is None:
+            return
+        from verify.certificate import attest, attest_witness
+        from verify.leaves import Refused
+
+        verdicts = [climbing.decisions()[0].verdict for climbing, _ in self.rounds]
+        worst = conjunction(verdicts)
+        progress.show(Step(len(verdicts), len(verdicts), "", "certificate", -math.inf, None))
+        try:
+            with budget.enforced():
+                if isinstance(worst, Falsified):
+                    attest_witness(problem, self.files, verdicts.index(worst), worst.witness)
+                elif isinstance(worst, Certified):
+                    attest(problem, self.files, lambda: budget.expired)
+                self.attested = not isinstance(worst, Unknown)
+        except TimeUp:
+            self._withdraw(TIME_UP)
+        except Refused as error:
+            self._withdraw(str(error))
+        except OSError as error:
+            self._withdraw(f"it could not be written ({error.strerror})")
+
+    def _withdraw(self, why: str) -> None:
+        """Take back what was decided."""
+        for climbing, _ in self.rounds:
+            if climbing.verdicts[0] is not None:
+                said = "proven" if isinstance(climbing.verdicts[0], Certified) else "a witness was found"
+                climbing.reason = f"{said}, but there is no certificate: {why}"
+                climbing.verdicts[0], climbing.rungs[0] = None, None
 
     def minimality(
         self, problem: Problem, budget: Budget, progress: Progress | None, journal: str | None, resume: bool
@@ -189,6 +230,8 @@ class _Run:
     def report(self, interrupted: bool = False) -> Report:
         stopped_at = len(self.rounds) if self.climbing is not None else None
         self._close()
+        if interrupted and self.files is not None and not self.attested:
+            self._withdraw(INTERRUPTED)
         decisions: list[tuple[Decision, float]] = []
         for i, (climbing, time_s) in enumerate(self.rounds):
             stopped = interrupted and i == stopped_at
@@ -198,7 +241,8 @@ class _Run:
             from verify.findings import findings
 
             found = findings(self.search, self.request.spec.minimality, "check")
-        return account(self.request, self.problem, decisions, self.tally, interrupted, found)
+        made = account(self.request, self.problem, decisions, self.tally, interrupted, found)
+        return made if self.files is None or not self.attested else made.model_copy(update={"certificate": self.files.folder})
 
 
 def _problem(request: Request, model: Path_ | Model | torch.nn.Module | None, allow_code: bool) -> Problem:
@@ -206,6 +250,21 @@ def _problem(request: Request, model: Path_ | Model | torch.nn.Module | None, al
 
     circuit = request.circuit
     return encode(circuit, request.spec, model_of(circuit, request.spec, model, allow_code))
+
+
+def _files(circuit: Path_ | Circuit, spec: Path_ | Spec, model: object, read: Circuit, folder: str) -> Files:
+    """The files that a certificate is about. Raises: InputError: something is no file, or the folder cannot be written."""
+    from verify.certificate import Files, check_folder
+
+    path = read.model.path if model is None else model
+    for name, given in (("circuit", circuit), ("spec", spec), ("model", path)):
+        if not isinstance(given, str | os.PathLike):
+            raise InputError(name, "", "an object, and a certificate is asked for", "a file", "write it to one")
+    path = os.fspath(cast("Path_", path))
+    if not path.lower().endswith(".onnx"):
+        raise InputError(read.file, "$.model", f"{path}, and a certificate is asked for", "an .onnx model", "export it to ONNX")
+    check_folder(folder)
+    return Files(os.fspath(cast("Path_", circuit)), os.fspath(cast("Path_", spec)), path, folder)
 
 
 def model_of(circuit: Circuit, spec: Spec, model: Path_ | Model | torch.nn.Module | None, allow_code: bool) -> Model:

@@ -1,17 +1,13 @@
-"""Certificates written: for every claim that is certified, leaves that the independent checker can follow.
-
-The engine's proofs are not translated. The checker's own bounds of the whole region are taken as known, branch and bound runs
-on these, and a part counts as closed only when the checker, given its slopes and multipliers as they are written, has proven
-it. So whatever rung decided a claim, its certificate is one tree a goal. Nothing here needs to be trusted.
-"""
+"""Certificates of verdicts: made, confirmed by the independent checker, and only then put where they are to be."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,92 +15,123 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bounds.domains.refine import circuit_trace, model_trace
-from bounds.domains.sharpen import difference_trace
-from bounds.domains.trace import Trace
-from bounds.graph import Graph
-from bounds.ops.relu import LeakyRelu
-from bounds.query import Clauses, Margins, Norm, Query
-from bounds.region import Box
+from specs.errors import InputError
 from specs.write import write_whole
-from verify.branch import Batch, Branching
-from verify.check.certificate import FORMAT, MANIFEST, PROOF, STEPS, confirm, digest, holds, sha256_of, tensors
-from verify.check.claim import Goal, Question, files_of, read_question
+from verify.check.certificate import FORMAT, MANIFEST, PROOF, confirm, digest, holds, sha256_of
+from verify.check.claim import Question, files_of, read_question
 from verify.check.program import Rejected
-from verify.check.proof import Constraint, Proof, Tuned
-from verify.splits import Split
+from verify.check.proof import Proof
+from verify.leaves import Refused, Trees
 
 if TYPE_CHECKING:
-    from specs.encode import Claim, Problem
+    from specs.encode import Problem
     from verify.falsify import Witness
 
-__all__ = ["Refused", "certified", "falsified", "publish"]
+__all__ = ["Files", "attest", "attest_witness", "check_covered", "check_folder"]
 
 Arrays = dict[str, NDArray[Any]]
-Key = tuple[bool, str, int, float]
-"""Which run, tensor, element and threshold a node splits."""
-
-_MEMORY = 1 << 28
-_BATCH = 32
 
 
-class Refused(Exception):
-    """No certificate can be made, and why."""
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files that state a question, and the folder where its certificate is to be."""
+
+    circuit: str
+    spec: str
+    model: str
+    folder: str
 
 
-def certified(problem: Problem, files: tuple[str, str, str], expired: Callable[[], bool]) -> tuple[Question, Arrays]:
-    """The question as the checker reads it, and the arrays that prove all its claims.
+def check_folder(folder: str) -> None:
+    """Make sure, before any work is done, that a certificate can be put there. Leaves nothing behind.
 
-    `files`: circuit, spec and model. Cost: that of branch and bound on what plain bounds leave open, and the checker's own on
-    every leaf. Raises: Refused: the checker does not follow the claim, or time is up.
+    Raises: InputError: there is no such place to write to, or something else is there.
+    """
+    target = os.path.realpath(folder)
+    parent = os.path.dirname(target)
+    if not folder or not os.path.isdir(parent):
+        raise InputError("certify", "--certificate", f"{parent} is no directory", "an existing directory", "create it first")
+    if os.path.exists(target):
+        if not os.path.isdir(target):
+            raise InputError("certify", "--certificate", f"{folder} is no directory", "a directory", "choose another name")
+        if others := sorted(set(os.listdir(target)) - {MANIFEST, PROOF}):
+            raise InputError(
+                "certify", "--certificate", f"{folder} holds {others[0]}", "a new directory", "choose another name"
+            )
+    probe = os.path.join(parent, f".{os.path.basename(target)}.{secrets.token_hex(4)}.part")
+    try:
+        os.mkdir(probe)
+        os.rmdir(probe)
+    except OSError as error:
+        raise InputError("certify", "--certificate", f"{folder} cannot be written ({error.strerror})") from None
+
+
+def check_covered(problem: Problem, files: Files) -> None:
+    """Make sure that the checker follows what is claimed. Raises: InputError: it does not, and why."""
+    try:
+        _question(problem, files)
+    except Refused as error:
+        raise InputError(files.spec, "--certificate", str(error), "a claim that certificates cover", "leave it out") from None
+
+
+def attest(problem: Problem, files: Files, expired: Callable[[], bool]) -> None:
+    """Write the certificate of a certified verdict.
+
+    Cost: that of branch and bound on what plain bounds leave open, and the checker's on every leaf, twice. Raises: Refused: the
+    checker does not follow the claim, time is up, or it rejects what was written; nothing is written then. OSError.
     """
     question = _question(problem, files)
     arrays: Arrays = {}
     for i, claim in enumerate(problem.claims):
-        proof = Proof(question.program, question.claims[i])
+        proof = _followed(lambda i=i: Proof(question.program, question.claims[i]))
         open_ = [k for k, goal in enumerate(question.goals) if not holds(proof, goal)]
-        trees = _Trees(proof, question.goals, open_)
+        trees = Trees(proof, question.goals, open_)
         if open_:
             trees.grow(problem, claim, expired)
         arrays.update({f"{i}.{name}": array for name, array in trees.arrays().items()})
-    return question, arrays
+    _publish(question, arrays, "certified", files)
 
 
-def falsified(problem: Problem, files: tuple[str, str, str], number: int, witness: Witness) -> tuple[Question, Arrays]:
-    """The question, and the arrays of a witness against claim `number`. Raises: Refused."""
+def attest_witness(problem: Problem, files: Files, number: int, witness: Witness) -> None:
+    """Write the certificate of a falsified verdict: the witness against claim `number`. Raises: as `attest`."""
     question = _question(problem, files)
     claim = question.claims[number]
     arrays: Arrays = {"witness.claim": np.array(number), "witness.input": np.asarray(witness.input)}
-    weights = getattr(problem.claims[number].query.region, "weights", None)
-    if claim.region.points is not None and weights is not None:
-        arrays["witness.weights"] = weights(torch.tensor(np.asarray(witness.input, np.float64)).unsqueeze(0))[0].numpy()
+    if claim.region.points is not None:
+        arrays["witness.weights"] = _weights(problem.claims[number].query.region, arrays["witness.input"])
     if claim.second is not None:
         if claim.region.points is not None or claim.second.points is not None:
             raise Refused("a hull together with a second input is not covered by certificates of witnesses")
         arrays["witness.second"] = np.asarray(witness.patch_inputs[0])
-        return question, arrays
-    for i, site in enumerate(claim.gates):
-        arrays[f"witness.patch.{i}"] = np.asarray(witness.patch[site], np.asarray(witness.input).dtype)
-    return question, arrays
+    else:
+        for i, site in enumerate(claim.gates):
+            arrays[f"witness.patch.{i}"] = np.asarray(witness.patch[site], arrays["witness.input"].dtype)
+    _publish(question, arrays, "falsified", files)
 
 
-def _question(problem: Problem, files: tuple[str, str, str]) -> Question:
+def _weights(region: Any, x: NDArray[Any]) -> NDArray[Any]:
+    return region.weights(torch.tensor(x.astype(np.float64)).unsqueeze(0))[0].numpy()
+
+
+def _followed(make: Callable[[], Any]) -> Any:
     try:
-        question = read_question(*(Path(file) for file in files))
+        return make()
     except Rejected as error:
         raise Refused(str(error)) from None
+
+
+def _question(problem: Problem, files: Files) -> Question:
+    question: Question = _followed(lambda: read_question(Path(files.circuit), Path(files.spec), Path(files.model)))
     if question.program.sha256 != problem.model.sha256:
         raise Refused("the model's file is not the one that was read")
     return question
 
 
-def publish(question: Question, arrays: Arrays, verdict: str, files: tuple[str, str, str], folder: Path) -> None:
-    """Write a certificate, let the checker confirm it, and put it where it is to be.
-
-    Raises: Refused: the checker rejects it; OSError.
-    """
-    target = Path(os.path.realpath(folder))
-    beside = target.parent / f".{target.name}.{os.getpid()}.part"
+def _publish(question: Question, arrays: Arrays, verdict: str, files: Files) -> None:
+    """Write both files beside their folder, let the checker confirm them, and move them in, the manifest last: before it is
+    there, nothing claims anything."""
+    target = Path(os.path.realpath(files.folder))
+    beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     beside.mkdir()
     try:
         _write(question, arrays, verdict, files, beside)
@@ -113,7 +140,7 @@ def publish(question: Question, arrays: Arrays, verdict: str, files: tuple[str, 
         except Rejected as error:
             raise Refused(f"the checker rejects it: {error}") from None
         target.mkdir(exist_ok=True)
-        for name in (PROOF, MANIFEST):  # the manifest last: before it is there, nothing claims anything
+        for name in (PROOF, MANIFEST):
             os.replace(beside / name, target / name)
     finally:
         for name in (PROOF, MANIFEST):
@@ -121,12 +148,12 @@ def publish(question: Question, arrays: Arrays, verdict: str, files: tuple[str, 
         beside.rmdir()
 
 
-def _write(question: Question, arrays: Arrays, verdict: str, files: tuple[str, str, str], folder: Path) -> None:
+def _write(question: Question, arrays: Arrays, verdict: str, files: Files, folder: Path) -> None:
     stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]  # numpy < 2.2 takes no allow_pickle
+    np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]  # its stub takes names for a flag of its own
     write_whole(stream.getvalue(), folder / PROOF)
     manifest: dict[str, Any] = {"format": FORMAT, "verdict": verdict}
-    for key, file in zip(("circuit", "spec", "model"), files, strict=True):
+    for key, file in (("circuit", files.circuit), ("spec", files.spec), ("model", files.model)):
         path = Path(os.path.realpath(file))
         manifest[key] = {"path": Path(os.path.relpath(path, folder)).as_posix(), "sha256": sha256_of(path)}
     manifest["data"] = [sha256_of(path) for path in files_of(question)]
@@ -134,171 +161,3 @@ def _write(question: Question, arrays: Arrays, verdict: str, files: tuple[str, s
     manifest["proof"] = sha256_of(folder / PROOF)
     manifest["sha256"] = digest(manifest)
     write_whole(json.dumps(manifest, indent=2) + "\n", folder / MANIFEST)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Leaf:
-    path: tuple[Constraint, ...]
-    slopes: NDArray[np.uint16]
-    multipliers: NDArray[np.float32]
-
-
-@dataclass(eq=False)
-class _Trees:
-    """The trees of one claim's open goals."""
-
-    proof: Proof
-    goals: Sequence[Goal]
-    open: Sequence[int]
-    leaves: dict[int, list[_Leaf]] = field(default_factory=dict[int, "list[_Leaf]"])
-
-    def grow(self, problem: Problem, claim: Claim, expired: Callable[[], bool]) -> None:
-        """Branch and bound until the checker has proven every leaf. Raises: Refused: time is up, or no split is left."""
-        self.leaves = {k: [] for k in self.open}
-        query = claim.query
-        known = self._known(query, problem.mask)
-        for k in self.open:
-            margins = _margins(self.goals[k], query.graph.shape(query.graph.output))
-            branching = Branching(
-                replace(query, margins=margins), problem.mask, known=known, accept=self._accept(k), batch=_BATCH
-            )
-            branching.root(expired)
-            while branching.open:
-                if expired():
-                    raise Refused("time is up")
-                branching.step(expired)
-            if not branching.bound >= 0:
-                raise Refused(f"goal {k} of {claim.label} is not proven in the checker's calculus")
-
-    def _known(self, query: Query, mask: torch.Tensor) -> Trace:
-        """The engine's trace with the checker's intervals in place of its own, wherever both know a tensor."""
-        model = model_trace(query.graph, query.region, _MEMORY)
-        trace = difference_trace(circuit_trace(model, query.gates, mask, _MEMORY), _MEMORY)
-        root, graph = self.proof.root, query.graph
-        for name, box in root.y.items():
-            if name in graph.node:
-                model.value[name] = model.read[name] = _boxed(box, graph, name)
-                if name not in root.d:
-                    trace.value[name] = trace.read[name] = model.value[name]
-        for name, box in root.c.items():
-            if name in graph.node and name in trace.delta:
-                trace.read[name] = _boxed(box, graph, name)
-                trace.delta[name] = _boxed(root.d[name], graph, name)
-                if name not in trace.kept:
-                    trace.value[name] = trace.read[name]
-        fresh: dict[str, Any] = {"_lines": {}, "_rounding": {}}
-        model = replace(model, **fresh)
-        return replace(trace, model=model, **fresh, _difference={}, _delta_rounding={})
-
-    def _accept(self, k: int) -> Callable[[Batch, int], bool]:
-        def accept(batch: Batch, row: int) -> bool:
-            path = tuple(self._constraint(split, batch) for split in batch.parts[row].splits)
-            leaf = _Leaf(path, self._slopes(batch, row), self._multipliers(batch, row, path))
-            if not holds(self.proof, self.goals[k], path, _tuned(self.proof, leaf)):
-                return False
-            self.leaves[k].append(leaf)
-            return True
-
-        return accept
-
-    def _constraint(self, split: Split, batch: Batch) -> Constraint:
-        graph, name, at = batch.trace.graph, split.tensor, split.at
-        if name == graph.input and name not in self.proof.root.y:  # both inputs in one
-            names, size = list(self.proof.regions), int(np.prod(graph.input_shape)) // 2
-            name, at = names[at // size], at % size
-        if name not in self.proof.root.y:
-            raise Refused(f"a split of {name!r}, which the checker does not know")
-        return Constraint(split.stream == "circuit", name, at, split.side, split.threshold)
-
-    def _slopes(self, batch: Batch, row: int) -> NDArray[np.uint16]:
-        """Slopes and weights as they are written, zero where nothing depends on them."""
-        trace, tuned = batch.trace, batch.result.tuned
-        assert trace.model is not None
-        parts: list[NDArray[np.float64]] = []
-        for step in self.proof.relus:
-            node = trace.graph.node.get(step.name)
-            if node is None or not isinstance(node.op, LeakyRelu):
-                raise Refused(f"the engine has no ReLU {step.name!r} as the checker reads it")
-            for of, slopes in ((trace.model, tuned.model), (trace, tuned.circuit)):
-                box, lines = of.read[node.inputs[0]], of.lines(node)
-                value = _row(lines.al, row)
-                if step.name in slopes:
-                    free = (_row(box.lower, row) < 0) & (_row(box.upper, row) > 0)
-                    value = np.where(free, _row(slopes[step.name], row), value)
-                parts.append(np.where(_row(box.upper, row) <= 0, 0.0, np.where(_row(box.lower, row) >= 0, 1.0, value)))
-            weights = tuned.weights.get(step.name)
-            parts.append(np.zeros(step.size) if weights is None else _row(weights, row))
-        return np.rint(np.concatenate(parts).clip(0, 1) * STEPS).astype(np.uint16)
-
-    def _multipliers(self, batch: Batch, row: int, path: Sequence[Constraint]) -> NDArray[np.float32]:
-        """One for each constraint: of several at one end of an element, the tightest has it."""
-        tuned = batch.result.tuned
-        found = np.zeros(len(path), np.float32)
-        tightest: dict[tuple[str, str, int, int], int] = {}
-        splits = batch.parts[row].splits
-        for i, split in enumerate(splits):
-            key = (split.stream, split.tensor, split.at, split.side)
-            if key not in tightest or split.side * (split.threshold - splits[tightest[key]].threshold) >= 0:
-                tightest[key] = i
-        for (stream, tensor, at, side), i in tightest.items():
-            if (stream, tensor) in tuned.above:
-                above, below = (float(_row(m[stream, tensor], row)[at]) for m in (tuned.above, tuned.below))
-                found[i] = max(0.0, side * (below - above))
-        return found
-
-    def arrays(self) -> Arrays:
-        """All trees in preorder."""
-        names = {name: i for i, name in enumerate(tensors(self.proof))}
-        tensor: list[int] = []
-        splits: list[Key] = []
-        ordered: list[_Leaf] = []
-        for k in self.open:
-            pending = [(0, self.leaves[k])]
-            while pending:
-                depth, leaves = pending.pop()
-                if len(leaves) == 1 and len(leaves[0].path) == depth:
-                    tensor.append(-1)
-                    ordered.append(leaves[0])
-                    continue
-                c = leaves[0].path[depth]
-                tensor.append(names[c.tensor])
-                splits.append((c.circuit, c.tensor, c.at, c.threshold))
-                pending.append((depth + 1, [leaf for leaf in leaves if leaf.path[depth].side < 0]))
-                pending.append((depth + 1, [leaf for leaf in leaves if leaf.path[depth].side > 0]))
-        width = 3 * sum(step.size for step in self.proof.relus)
-        return {
-            "goal": np.array(self.open, np.int32),
-            "tensor": np.array(tensor, np.int32),
-            "circuit": np.array([s[0] for s in splits], np.uint8),
-            "at": np.array([s[2] for s in splits], np.int32),
-            "threshold": np.array([s[3] for s in splits], np.float64),
-            "slopes": np.stack([leaf.slopes for leaf in ordered]) if ordered else np.zeros((0, width), np.uint16),
-            "multipliers": np.concatenate([np.zeros(0, np.float32), *(leaf.multipliers for leaf in ordered)]),
-        }
-
-
-def _tuned(proof: Proof, leaf: _Leaf) -> Tuned:
-    parts: list[dict[str, Any]] = [{}, {}, {}]
-    start = 0
-    for step in proof.relus:
-        for part in parts:
-            part[step.name] = leaf.slopes[start : start + step.size].astype(np.float64) / STEPS
-            start += step.size
-    return Tuned(parts[0], parts[1], parts[2], leaf.multipliers.astype(np.float64))
-
-
-def _row(x: torch.Tensor, row: int) -> NDArray[np.float64]:
-    return x[row if len(x) > 1 else 0].detach().double().flatten().cpu().numpy()
-
-
-def _boxed(box: tuple[Any, Any], graph: Graph, name: str) -> Box:
-    lower, upper = (torch.tensor(end).reshape(1, *graph.shape(name)) for end in box)
-    return Box(lower, upper)
-
-
-def _margins(goal: Goal, shape: tuple[int, ...]) -> Margins:
-    circuit, model = (torch.tensor(form).reshape(-1, *shape) for form in (goal.circuit, goal.model))
-    offset = torch.tensor(goal.offset)
-    if goal.norm:
-        return Norm(circuit, model, offset, goal.tolerance, goal.norm)
-    return Clauses(circuit, model, offset, torch.arange(len(offset)).unsqueeze(0))
