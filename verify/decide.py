@@ -17,6 +17,7 @@ from bounds.backends.native import Native
 from bounds.query import Query
 from specs.encode import Claim, Problem
 from verify.beside import cores as cores_here
+from verify.boxes import BoxRung
 from verify.budget import Budget, TimeUp
 from verify.close import SPLITTING, Closing, ExactRung
 from verify.cost import Cost
@@ -150,7 +151,8 @@ class Ladder:
         attacks = [AttackRung(evidence, cost, effort, allowed_s) for effort in self.efforts]
         bounds = [BoundRung(evidence, cost, name, backend, self._openings) for name, backend in self.backends]
         exact = [ExactRung(closing, cost)] if self.split and refusal(evidence.claim.query) is None else []
-        return [PoolRung(evidence, cost), *attacks[:1], *bounds, *exact, *attacks[1:]]
+        boxes = [BoxRung(evidence)] if self.split and BoxRung.fits(evidence.claim.query) else []
+        return [PoolRung(evidence, cost), *attacks[:1], *bounds, *exact, *attacks[1:], *boxes]
 
     def _in_order(self, rungs: Sequence[Rung], climbing: Round) -> list[Rung]:
         """The rungs not yet climbed: cheapest, for what it is likely to decide, first. One whose cost is not known keeps its
