@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from verify.api import Interrupted, certify
     from verify.decide import SoundnessAlarm
     from verify.discover import Found, discover
+    from verify.frontier import frontier
     from verify.report import Report, read_report
     from verify.verdict import Certified, Falsified, Unknown
 
@@ -21,6 +22,7 @@ __all__ = [
     "Unknown",
     "certify",
     "discover",
+    "frontier",
     "read_report",
 ]
 
@@ -34,6 +36,7 @@ _HOME = {
     "Unknown": "verdict",
     "certify": "api",
     "discover": "discover",
+    "frontier": "frontier",
     "read_report": "report",
 }
 

@@ -166,6 +166,26 @@ def check_command(certificate: str) -> Action:
     return partial(check.run, certificate)
 
 
+@cli.command("frontier")
+@click.option("--spec", required=True, metavar="SPEC.yaml", help="What circuits must meet, and how minimal they must be.")
+@click.option("--over", required=True, type=click.Choice(["epsilon", "tolerance"]), help="What to vary.")
+@click.option("--values", required=True, metavar="V,V,…", help="Its values.")
+@click.option("--out", required=True, metavar="DIR", help="Write circuits, reports, frontier.csv and frontier.svg here.")
+@click.option("--model", metavar="MODEL", help="The model to search, instead of the one that the spec names.")
+@click.option("--timeout", type=_Seconds(), metavar="S", help="Seconds for each value, instead of the spec's budget.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that a spec names as its model.")
+def frontier_command(**options: Any) -> Action:
+    """Find the smallest circuit at each of several radii or tolerances.
+
+    Example: certify frontier --spec spec.yaml --over epsilon --values 0.01,0.02,0.04 --out frontier
+    """
+    from verify.commands import frontier
+
+    return partial(frontier.run, frontier.Options(**options))
+
+
 @cli.command("show")
 @click.argument("file", metavar="MODEL|REPORT.json|CIRCUIT.json")
 @click.option("--allow-code", is_flag=True, help="Run the Python code that FILE, or a circuit's model, is.")

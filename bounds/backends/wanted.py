@@ -63,7 +63,9 @@ def _read(trace: Trace, node: Node, wanted: Flags) -> Iterator[tuple[str, Flags]
         with torch.enable_grad():
             zeros = [torch.zeros_like(trace.read[x].lower[:1]).requires_grad_() for x in node.inputs]
             sizes = node.op.magnitude(*zeros)
-            parts = torch.autograd.grad(sizes, zeros, torch.from_numpy(wanted).to(sizes).reshape(sizes.shape))
+            # Of a sum: with weights given apart, torch would import a computer algebra system first.
+            total = (sizes * torch.from_numpy(wanted).to(sizes).reshape(sizes.shape)).sum()
+            parts = torch.autograd.grad(total, zeros)
         for x, part in zip(node.inputs, parts, strict=True):
             yield x, flat(part) > 0
         return

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
+    from verify.frontier import Point
     from verify.report import Report
 
-__all__ = ["plot_search"]
+__all__ = ["plot_frontier", "plot_search"]
 
 _BLUE, _ORANGE, _GREY = "#3b6ea5", "#d1812c", "#d9d9d9"
 
@@ -31,6 +32,26 @@ def plot_search(report: Report, path: str | os.PathLike[str]) -> None:
     else:
         above = figure.subplots()
     _bracket(above, report)
+    _saved(figure, path)
+
+
+def plot_frontier(points: Sequence[Point], over: str, path: str | os.PathLike[str]) -> None:
+    """Draw the bracket of the least cost against a radius or tolerance. Raises: OSError."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes: Any = figure.subplots()
+    drawn = sorted((point.value, point.lower, point.upper) for point in points)
+    values, lowers, uppers = (list(column) for column in zip(*drawn, strict=True))
+    axes.plot(values, [u if np.isfinite(u) else np.nan for u in uppers], "o-", color=_BLUE, label="smallest certified")
+    axes.plot(values, lowers, "v-", color=_ORANGE, label="proven lower bound")
+    axes.set_xlabel(over)
+    axes.set_ylabel("components")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    _saved(figure, path)
+
+
+def _saved(figure: Figure, path: str | os.PathLike[str]) -> None:
     figure.savefig(path, metadata={"Date": None} if os.fspath(path).endswith(".svg") else None)
 
 
