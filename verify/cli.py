@@ -186,6 +186,23 @@ def frontier_command(**options: Any) -> Action:
     return partial(frontier.run, frontier.Options(**options))
 
 
+@cli.command("wang")
+@click.argument("circuit", metavar="CIRCUIT.json")
+@click.option("--spec", required=True, metavar="SPEC.yaml", help="Inputs and patching to sample from.")
+@click.option("--samples", type=click.IntRange(2, 100_000), default=64, metavar="N", help="Inputs to average over [64].")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
+def wang_command(**options: Any) -> Action:
+    """Score CIRCUIT.json's completeness and minimality in the sense of Wang et al. 2022: sampled, nothing is proven.
+
+    Example: certify wang circuit.json --spec spec.yaml
+    """
+    from verify.commands import wang
+
+    return partial(wang.run, wang.Options(**options))
+
+
 @cli.command("show")
 @click.argument("file", metavar="MODEL|REPORT.json|CIRCUIT.json")
 @click.option("--allow-code", is_flag=True, help="Run the Python code that FILE, or a circuit's model, is.")

@@ -166,3 +166,25 @@ def test_stops_at_many_moments(command: list[str], tmp_path: Path) -> None:
     for _ in range(20):
         moments = [draw.uniform(0.5, 6.0) for _ in range(10)]
         _check_stops(command, tmp_path, moments, draw.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]))
+
+
+def test_a_frontier(run: Run, tmp_path: Path, case: Case) -> None:
+    spec = searched(tmp_path, case, minimality="local")
+    words = ["frontier", "--spec", spec, "--over", "tolerance", "--out", "f", "--quiet"]
+    done = run(*words, "--values", "0.2,0.4,0.8")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3, done.stderr
+    rows = [line.split(",") for line in (tmp_path / "f" / "frontier.csv").read_text().splitlines()[1:]]
+    sizes = [int(row[2]) for row in rows]
+    assert sizes == sorted(sizes, reverse=True) and all(row[1] == "certified" for row in rows)
+    assert (tmp_path / "f" / "frontier.svg").read_text().startswith("<?xml")
+    again = run(*words, "--values", "0.2")
+    assert again.returncode == 2 and "--out" in again.stderr
+    assert run(*words[:-3], "--out", "g", "--values", "0.2;1").returncode == 2
+
+
+def test_scores_of_wang_et_al_are_called_so(run: Run, tmp_path: Path, case: Case) -> None:
+    circuit, spec = write(tmp_path, *case)
+    done = run("wang", circuit, "--spec", spec, "--json")
+    (claim,) = json.loads(done.stdout)["claims"]
+    assert done.returncode == 0 and set(claim["wang_minimality"]) >= {"relu_1[0]", "relu_2[7]"}
+    assert "nothing here is proven" in run("wang", circuit, "--spec", spec).stdout

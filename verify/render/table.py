@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from specs.model import Model
     from verify.report import Report, WitnessReport
 
-__all__ = ["show_circuit", "show_model", "show_report"]
+__all__ = ["show_circuit", "show_model", "show_report", "show_wang"]
 
 _WIDE = 200
 """Columns where standard output is no terminal: nothing may be cut for a program that reads it."""
@@ -105,6 +105,20 @@ def show_report(report: Report) -> None:
         Text(f"backend {report.backend} on {report.device}, seed {report.seed}, {report.time_s:.2f} s; {versions}"),
         soft_wrap=True,
     )
+
+
+def show_wang(claims: list[dict[str, Any]]) -> None:
+    """Scores in the sense of Wang et al. 2022, those that matter least first. They are sampled: nothing here is proven."""
+    console = _console()
+    for claim in claims:
+        said = f"{claim['claim']}: scores of Wang et al. 2022 on {claim['samples']} samples; nothing here is proven"
+        console.print(Text(said), style="bold")
+        worst = ", ".join(claim["worst_set"]) or "no component"
+        console.print(Text(f"incompleteness {claim['wang_incompleteness']:.4g}, without {worst}"), soft_wrap=True)
+        table = _table("component", "minimality score", right=frozenset({"minimality score"}))
+        for name, score in sorted(claim["wang_minimality"].items(), key=lambda entry: entry[1]):
+            table.add_row(*_said(name, f"{score:.4g}"))
+        console.print(table)
 
 
 _NUMBERS = frozenset({"margin", "largest deviation", "time_s", "asked", "decided"})
