@@ -17,6 +17,7 @@ from bounds.region import Box
 from verify.attack import attack
 from verify.budget import Budget
 from verify.evidence import Evidence
+from verify.memory import out_of_memory
 from verify.pool import Points
 from verify.round import Kind, Round
 from verify.rungs import Rung
@@ -114,7 +115,13 @@ class BoxRung(Rung):
         for i in climbing.open:
             boxes = Boxes(evidence.query)
             while len(boxes.waiting.lower) and not part.expired and len(boxes.waiting.lower) <= _HELD:
-                points, values = boxes.step()
+                try:
+                    points, values = boxes.step()
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error) or boxes.batch == 1:
+                        raise
+                    boxes.batch //= 2
+                    continue
                 if not len(values):
                     continue
                 at = int(values.argmin())

@@ -25,6 +25,7 @@ from bounds.query import Query
 from bounds.region import Box
 from verify.ahead import ranked
 from verify.goals import Forms, goals, stacked
+from verify.memory import out_of_memory
 from verify.queue import Part, Queue
 from verify.splits import Split, candidates, input_splits, still_open
 
@@ -71,7 +72,8 @@ class Branching:
     `tune` of `batch` parts with `steps` steps at the root and a few below, `again` more for those still open, and a bound for
     each half of `look` splits. `memory` bounds the working set in bytes, `held` the open parts in memory; more are written out.
     `known` are bounds of this query and circuit to start from; the graph then stays whole. With `accept` a part counts as
-    closed only where that, given its batch and its number there, agrees.
+    closed only where that, given its batch and its number there, agrees. A step that runs out of memory is done again with half
+    the parts, and so are those after it.
     """
 
     query: Query
@@ -121,11 +123,28 @@ class Branching:
 
     def step(self, expired: Callable[[], bool] = lambda: False) -> Progress:
         """Split the worst open parts and bound the halves."""
+        while True:
+            taken = self._take()
+            try:
+                return self._bounded(self._halves(taken), expired)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or len(taken) == 1:
+                    raise
+            for part in taken:
+                self._parts.push(part)
+            self._known, self._taken, self.batch = math.inf, 0, len(taken)
+
+    def _take(self) -> list[Part]:
+        """The worst open parts, out of the queue."""
         self._known = self.bound  # should this step be interrupted, what it took counts as open, and no more is known
         taken: list[Part] = []
         while self._parts and len(taken) < max(1, self.batch // 2):
             self._taken += 1
             taken.append(self._parts.pop())
+        return taken
+
+    def _halves(self, taken: Sequence[Part]) -> list[Part]:
+        """Both sides of the split of each."""
         halves: list[Part] = []
         for part in taken:
             assert part.next is not None
@@ -133,7 +152,7 @@ class Branching:
                 halves.append(
                     Part(part.goal, (*part.splits, replace(part.next, side=side)), part.bound, None, part.good, part.warm)
                 )
-        return self._bounded(halves, expired)
+        return halves
 
     def _bounded(self, parts: Sequence[Part], expired: Callable[[], bool]) -> Progress:
         """Bound parts, and again with more steps those that stay open; then choose where these are to be split."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from bounds.backends.base import Backend, Bounder
@@ -23,6 +22,7 @@ from verify.close import SPLITTING, Closing, ExactRung
 from verify.cost import Cost
 from verify.evidence import Evidence, Replayed, SoundnessAlarm
 from verify.library import Library
+from verify.memory import out_of_memory
 from verify.pool import WitnessPool
 from verify.round import Decision, Effort, Kind, Round, RungCount, Tally
 from verify.rungs import AttackRung, BoundRung, Openings, PoolRung, Rung
@@ -214,19 +214,10 @@ class Ladder:
 
     @contextmanager
     def _memory(self, name: str, climbing: Round) -> Generator[None, None, None]:
-        """A rung that runs out of memory decides nothing, and says so."""
+        """A rung that runs out of memory on a single circuit goes no further, and says so."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             climbing.reason = f"out of memory in {name}"
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    said = str(error).lower()
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "not enough memory" in said
-        or "can't allocate memory" in said
-    )

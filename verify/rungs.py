@@ -14,6 +14,7 @@ from verify.attack import attack
 from verify.budget import Budget, TimeUp
 from verify.cost import Cost, Work
 from verify.evidence import Evidence
+from verify.memory import in_parts
 from verify.round import Effort, Kind, Round
 
 __all__ = ["AttackRung", "BoundRung", "Openings", "PoolRung", "Rung"]
@@ -81,8 +82,13 @@ class AttackRung(Rung):
         return self.cost.evaluations(rows * (4 + 3 * effort.steps), 3 * effort.steps)
 
     def run(self, climbing: Round, budget: Budget) -> None:
-        evidence, which = self.evidence, climbing.open
+        which = climbing.open
         part = Budget(max(min(self.allowed_s(), budget.remaining()), 1e-6))
+        in_parts(which, len(which), lambda some: self._attacked(climbing, some, part))
+
+    def _attacked(self, climbing: Round, which: list[int], part: Budget) -> bool:
+        """Attack some circuits. Returns False: there is more to do."""
+        evidence = self.evidence
         found = attack(
             evidence.attackable,
             climbing.masks[which].to(evidence.query.graph.device),
@@ -94,6 +100,7 @@ class AttackRung(Rung):
         )
         for row, (i, margin) in enumerate(zip(which, found.margin.tolist(), strict=True)):
             evidence.seen(climbing, i, margin, found.points[row : row + 1])
+        return False
 
 
 class Openings:
@@ -147,22 +154,24 @@ class BoundRung(Rung):
         return other is not self and other.backend.method in _INCLUDED[self.backend.method]
 
     def run(self, climbing: Round, budget: Budget) -> None:
-        which = climbing.open
+        in_parts(climbing.open, _TOGETHER, lambda part: self._bounded(climbing, part, budget))
+
+    def _bounded(self, climbing: Round, part: list[int], budget: Budget) -> bool:
+        """Bound some circuits. Returns whether the backend refused. Raises: TimeUp."""
+        if budget.expired:
+            raise TimeUp
         bounder = self.openings.open(self.opening, self.backend)
         if bounder is None:
-            return
-        for start in range(0, len(which), _TOGETHER):
-            if budget.expired:
-                raise TimeUp
-            part = which[start : start + _TOGETHER]
-            masks: Tensor = climbing.masks[part]
-            try:
-                bound = bounder.bound(masks)
-            except BackendRefusal as refusal:
-                self.openings.refuse(self.opening, refusal)
-                return
-            except BaseException:
-                # Stopped half-way: what it keeps between calls may be half made.
-                self.openings.bounders.pop(self.opening, None)
-                raise
-            self.evidence.bounded(climbing, part, bound, self.name)
+            return True
+        masks: Tensor = climbing.masks[part]
+        try:
+            bound = bounder.bound(masks)
+        except BackendRefusal as refusal:
+            self.openings.refuse(self.opening, refusal)
+            return True
+        except BaseException:
+            # Stopped half-way: what it keeps between calls may be half made.
+            self.openings.bounders.pop(self.opening, None)
+            raise
+        self.evidence.bounded(climbing, part, bound, self.name)
+        return False

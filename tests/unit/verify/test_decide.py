@@ -247,6 +247,21 @@ def test_out_of_memory_is_unknown_and_other_faults_are_raised(problem: Problem) 
         ladder(problem, Said(broken)).decide(HARMLESS, Budget(10))
 
 
+def test_a_batch_that_does_not_fit_is_halved(problem: Problem) -> None:
+    """All circuits are decided, and no call that failed is made again."""
+    asked: list[int] = []
+
+    def tight(masks: Tensor) -> Sequence[float]:
+        asked.append(len(masks))
+        if len(masks) > 3:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return [0.01] * len(masks)
+
+    decisions = ladder(problem, Said(tight), efforts=()).decide(HARMLESS.expand(10, -1), Budget(10))
+    assert all(isinstance(decision.verdict, Certified) for decision in decisions)
+    assert asked == [10, 5, 3, 3, 3, 1]
+
+
 def test_measured_deviation_is_that_of_the_original(problem: Problem) -> None:
     (decision,) = ladder(problem, Native("linear"), measure=True).decide(HARMLESS, Budget(10))
     assert isinstance(decision.verdict, Certified)
