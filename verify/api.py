@@ -256,11 +256,12 @@ def _files(circuit: Path_ | Circuit, spec: Path_ | Spec, model: object, read: Ci
     """The files that a certificate is about. Raises: InputError: something is no file, or the folder cannot be written."""
     from verify.certificate import Files, check_folder
 
-    path = read.model.path if model is None else model
-    for name, given in (("circuit", circuit), ("spec", spec), ("model", path)):
+    for name, given in (("circuit", circuit), ("spec", spec)):
         if not isinstance(given, str | os.PathLike):
             raise InputError(name, "", "an object, and a certificate is asked for", "a file", "write it to one")
-    path = os.fspath(cast("Path_", path))
+    if model is not None:
+        raise InputError("model", "", "one beside the circuit's, and a certificate is asked for", "the circuit's own", "")
+    path = read.model.path
     if not path.lower().endswith(".onnx"):
         raise InputError(read.file, "$.model", f"{path}, and a certificate is asked for", "an .onnx model", "export it to ONNX")
     check_folder(folder)

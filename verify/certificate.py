@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bounds.region import Hull
 from specs.errors import InputError
 from specs.write import write_whole
 from verify.check.certificate import FORMAT, MANIFEST, PROOF, confirm, digest, holds, sha256_of
@@ -97,20 +98,21 @@ def attest_witness(problem: Problem, files: Files, number: int, witness: Witness
     question = _question(problem, files)
     claim = question.claims[number]
     arrays: Arrays = {"witness.claim": np.array(number), "witness.input": np.asarray(witness.input)}
-    if claim.region.points is not None:
-        arrays["witness.weights"] = _weights(problem.claims[number].query.region, arrays["witness.input"])
     if claim.second is not None:
-        if claim.region.points is not None or claim.second.points is not None:
-            raise Refused("a hull together with a second input is not covered by certificates of witnesses")
         arrays["witness.second"] = np.asarray(witness.patch_inputs[0])
-    else:
+    for name, region in (("input", claim.region), ("second", claim.second)):
+        if region is not None and region.points is not None:
+            arrays[f"witness.{name}_weights"] = _weights(region.points, arrays[f"witness.{name}"])
+    if claim.second is None:
         for i, site in enumerate(claim.gates):
             arrays[f"witness.patch.{i}"] = np.asarray(witness.patch[site], arrays["witness.input"].dtype)
     _publish(question, arrays, "falsified", files)
 
 
-def _weights(region: Any, x: NDArray[Any]) -> NDArray[Any]:
-    return region.weights(torch.tensor(x.astype(np.float64)).unsqueeze(0))[0].numpy()
+def _weights(points: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """Convex weights of a hull's points that give a point of it, as near as can be."""
+    corners = torch.tensor(points)
+    return Hull(corners, torch.zeros_like(corners[0])).weights(torch.tensor(x.reshape(1, -1).astype(np.float64)))[0].numpy()
 
 
 def _followed(make: Callable[[], Any]) -> Any:
@@ -121,7 +123,7 @@ def _followed(make: Callable[[], Any]) -> Any:
 
 
 def _question(problem: Problem, files: Files) -> Question:
-    question: Question = _followed(lambda: read_question(Path(files.circuit), Path(files.spec), Path(files.model)))
+    question: Question = _followed(lambda: read_question(Path(files.circuit), Path(files.spec)))
     if question.program.sha256 != problem.model.sha256:
         raise Refused("the model's file is not the one that was read")
     return question

@@ -95,9 +95,11 @@ def _question(folder: Path, manifest: dict[str, Any]) -> Question:
         paths[key] = folder / entry["path"]
         if sha256_of(paths[key]) != entry.get("sha256"):
             raise Rejected(f"{key} {paths[key]} has another sha256 than the certificate states")
-    question = read_question(paths["circuit"], paths["spec"], paths["model"])
+    question = read_question(paths["circuit"], paths["spec"])
     if question.program.sha256 != manifest["model"]["sha256"]:
-        raise Rejected("the model changed while it was read")
+        raise Rejected("the circuit names another model than the certificate")
+    if manifest.get("claims") != [claim.label for claim in question.claims]:
+        raise Rejected("the spec makes other claims than the certificate states")
     stated = manifest.get("data")
     if not isinstance(stated, list) or [sha256_of(path) for path in files_of(question)] != stated:
         raise Rejected("a file of numbers that the spec names has another sha256 than the certificate states")
@@ -158,10 +160,10 @@ def holds(proof: Proof, goal: Goal, constraints: Sequence[Constraint] = (), tune
 def reached(goal: Goal, forms: Array) -> bool:
     """Whether lower bounds of the forms (without offsets) prove a goal. Comparisons are exact; a bound that is no number is
     none."""
-    if np.isnan(forms).any():
-        return False
     if not goal.norm:
-        return bool((forms >= -goal.offset).any())
+        return bool((np.isfinite(forms) & (forms >= -goal.offset)).any())
+    if not np.isfinite(forms).all():
+        return False
     half = len(forms) // 2
     size = np.maximum(np.maximum(-forms[:half], -forms[half:]), 0.0)
     total = size.sum() if goal.norm == 1 else np.sqrt(np.square(size).sum())

@@ -148,7 +148,7 @@ class _Reader:
         dims = [d.dim_value if d.dim_value > 0 else 0 for d in kind.shape.dim]
         shape = tuple(1 if i == 0 and not d else d for i, d in enumerate(dims))
         self.dtype: Any = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        if 0 in shape or self.dtype.name not in ("float32", "float64"):
+        if 0 in shape or np.prod(shape, dtype=np.float64) > MAX_ENTRIES or self.dtype.name not in ("float32", "float64"):
             raise Rejected("the checker reads inputs of fixed shape, in float32 or float64")
         self.input = inputs[0].name
         self.shapes, self.axes = {self.input: shape}, dict[str, int | None]({self.input: None})
@@ -160,7 +160,7 @@ class _Reader:
         output = name
         while name in producers and producers[name].op_type == "Identity":
             name = producers[name].input[0]
-        if name in producers and producers[name].op_type in ("Softmax", "LogSoftmax"):
+        if name in producers and producers[name].op_type in ("Softmax", "LogSoftmax") and not producers[name].domain:
             output = producers[name].input[0]
         wanted = {output}
         for node in reversed(graph.node):
@@ -239,31 +239,39 @@ class _Reader:
                 factor = np.full(n, -1.0 if kind == "Sub" and node.input[1] == x else 1.0)
             self._add(Step(out, Affine((factor,), bias), (x,), shape, self.axes[x]))
             return
-        if n * len(bias) > MAX_ENTRIES:
+        if n * max(n, len(bias)) > MAX_ENTRIES:
             raise Rejected(f"node {node.name!r} ({kind}): a matrix of {len(bias)} x {n} is too large for the checker")
-        offset = {name: np.zeros_like(self.constants[name], np.float64) for name in node.input[2:] if kind in ("Gemm", "Conv")}
+        # What is added is left out, so that every entry is a stored weight and no rounded sum.
+        added = {"Gemm": node.input[2:], "Conv": node.input[2:], "Add": node.input, "Sub": node.input}.get(kind, ())
+        none = {name: np.zeros_like(self.constants[name], np.float64) for name in added if name and name != x}
         units = np.eye(n).reshape(n, *before)
-        columns = [self._run(node, {x: unit, **offset})[0].ravel() for unit in units] if before[0] != 1 else self._run(
-            node, {x: units.reshape(n, *before[1:]), **offset}
-        )[0].reshape(n, -1)  # fmt: skip
-        if kind not in ("Gemm", "Conv") and bias.any():  # Pad, and Add where it also repeats
-            columns = np.asarray(columns) - bias
+        if before[0] == 1:
+            columns = self._run(node, {x: units.reshape(n, *before[1:]), **none})[0].reshape(n, -1)
+        else:
+            columns = np.stack([self._run(node, {x: unit, **none})[0].ravel() for unit in units])
+        if kind == "Pad":
+            columns = columns - bias
         channels = 1 if kind in ("Conv", "AveragePool", "GlobalAveragePool") else None
-        self._add(Step(out, Affine((np.ascontiguousarray(np.asarray(columns).T),), bias), (x,), shape, channels))
+        self._add(Step(out, Affine((np.ascontiguousarray(columns.T),), bias), (x,), shape, channels))
 
     def _run(self, node: onnx.NodeProto, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The node's results, constants in float64, or as they are where nothing varies."""
+        varies = bool(feeds) and node.op_type != "Shape"
         for name in node.input:
             if name and name not in feeds:
                 value = self.constants[name]
-                feeds = {**feeds, name: value.astype(np.float64) if feeds and value.dtype.kind == "f" else value}
+                feeds = {**feeds, name: value.astype(np.float64) if varies and value.dtype.kind == "f" else value}
         values = [onnx.ValueInfoProto(name=name) for name in feeds], [onnx.ValueInfoProto(name=n) for n in node.output if n]
         try:
             graph = helper.make_graph([node], "one", *values)
-            found: Any = ReferenceEvaluator(graph, opsets={"": self.opset}).run(None, feeds)
+            with np.errstate(all="ignore"):  # what is not finite is refused below
+                found: Any = ReferenceEvaluator(graph, opsets={"": self.opset}).run(None, feeds)
         except Exception as error:  # whatever the reference raises, the node cannot be followed
             raise Rejected(f"node {node.name!r} ({node.op_type}) cannot be evaluated ({str(error)[:120]})") from None
-        return [np.asarray(value) for value in found]
+        arrays = [np.asarray(value) for value in found]
+        if any(value.dtype.kind == "f" and value.dtype != np.float64 for value in arrays) and varies:
+            raise Rejected(f"node {node.name!r} ({node.op_type}) is not evaluated in float64")
+        return arrays
 
     def _add(self, step: Step) -> None:
         if not isinstance(step.op, Relu) and not all(np.isfinite(f).all() for f in (*step.op.factors, step.op.bias)):

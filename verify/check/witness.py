@@ -30,7 +30,7 @@ def confirm_witness(question: Question, arrays: Mapping[str, NDArray[Any]]) -> N
         raise Rejected("the witness names no claim")
     claim = question.claims[int(number)]
     x = _taken(arrays, "witness.input", program.shape, program.dtype)
-    _inside(claim.region, x, arrays.get("witness.weights"), program.dtype)
+    _inside(claim.region, x, arrays.get("witness.input_weights"), program.dtype)
     point = _point(x)
     second = None
     if claim.second is not None:

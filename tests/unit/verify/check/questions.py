@@ -1,0 +1,84 @@
+"""Small questions as files, for the checker's tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.nets import random_net
+from verify.check.claim import Claim, Question
+from verify.check.program import Array, Relu
+
+LINF = {"kind": "linf", "center": [0.5, 0.4, 0.3, 0.2], "epsilon": 0.1, "clip": [0.0, 1.0]}
+
+
+def written(
+    folder: Path,
+    region: Mapping[str, Any] = LINF,
+    patching: Mapping[str, Any] | None = None,
+    tolerance: float = 0.12,
+    agreement: Mapping[str, Any] | None = None,
+    activation: str = "Relu",
+    seed: int = 0,
+) -> tuple[Path, Path]:
+    """A random network of two hidden layers of 8 that lost one neuron each, and a spec: `net.onnx`, `circuit.json`,
+    `spec.yaml`."""
+    random_net(folder, 4, 8, 8, 3, seed=seed, activation=activation)
+    circuit = {
+        "format": "certify.circuit/1",
+        "model": {"path": "net.onnx"},
+        "scope": {"act_0": "neuron", "act_1": "neuron"},
+        "kept": {"act_0": [0, 1, 2, 3, 4, 6, 7], "act_1": [0, 1, 2, 3, 5, 6, 7]},
+    }
+    said = {"metric": "logits", "norm": "linf", **(agreement or {}), "tolerance": tolerance}
+    if said["metric"] != "logits":
+        said.pop("norm")
+    spec = {
+        "format": "certify.spec/1",
+        "input": dict(region),
+        "patching": dict(patching or {"kind": "zero"}),
+        "agreement": said,
+        "budget": {"time_s": 60},
+    }
+    paths = folder / "circuit.json", folder / "spec.yaml"
+    for path, content in zip(paths, (circuit, spec), strict=True):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+def points(claim: Claim, rng: np.random.Generator, second: bool = False) -> Array:
+    """A point of a claim's region, on its boundary as often as not."""
+    region = claim.second if second else claim.region
+    assert region is not None
+    if region.points is not None:
+        w = rng.dirichlet(np.full(len(region.points), 0.3))
+        return w @ region.points
+    t = rng.random(len(region.lower))
+    x = region.lower + (t.round() if rng.random() < 0.5 else t) * (region.upper - region.lower)
+    if region.center is not None:
+        step = x - region.center
+        x = region.center + step * min(1.0, 0.999999 * region.radius / max(float(np.linalg.norm(step)), 1e-300))
+    return x
+
+
+def runs(
+    question: Question, claim: Claim, rng: np.random.Generator
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """The model's tensors, the second run's, and what the circuit's readers see, at a random point."""
+    x = points(claim, rng)
+    y = question.program.values(x)
+    again = question.program.values(points(claim, rng, second=True)) if claim.second is not None else {}
+    c = {question.program.input: x}
+    for step in question.program.steps.values():
+        inputs, op = [c[name] for name in step.inputs], step.op
+        value = np.maximum(inputs[0], op.slope * inputs[0]) if isinstance(op, Relu) else op.forward(*inputs) + op.bias
+        if step.name in claim.gates:
+            gate = claim.gates[step.name]
+            patch = again[step.name] if gate.reached else gate.lower + rng.random(len(value)) * (gate.upper - gate.lower)
+            value = np.where(gate.kept, value, patch)
+        c[step.name] = value
+    return y, {name + "'": value for name, value in again.items()}, c
