@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+from verify.importing import RETRY_S, importing
+
 __all__ = ["Budget", "TimeUp"]
 
 
@@ -60,13 +62,17 @@ class Budget:
     def enforced(self) -> Generator[None, None, None]:
         """Raise `TimeUp` inside the block once nothing is left, where the budget is hard and this is the main thread.
 
-        A step in native code is only left when that code returns. Timers that were set before are put back.
+        A step in native code is only left when that code returns, an import when it is done. Timers that were set before are
+        put back.
         """
         if not self.hard or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
             yield
             return
 
-        def stop(_signal: int, _frame: FrameType | None) -> None:
+        def stop(_signal: int, frame: FrameType | None) -> None:
+            if importing(frame):
+                signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+                return
             raise TimeUp
 
         handler = signal.signal(signal.SIGALRM, stop)

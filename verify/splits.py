@@ -125,7 +125,8 @@ def _blamed(trace: Trace, result: Result) -> list[_Kind]:
                     for source, share in zip(node.inputs, _shared(trace, node.op, node.inputs, part), strict=True):
                         blame[source] = blame.get(source, torch.zeros_like(share)) + share
             continue
-        assert isinstance(node.op, Elementwise)
+        if not isinstance(node.op, Elementwise):
+            continue  # a product's or a softmax's loss is not yet shared out among what it is computed from
         source = node.inputs[0]
         box, kept = trace.model.read[source], trace.kept.get(node.name)
         score = v if v is not None and source in free else torch.zeros((len(result.margin), *node.shape), dtype=box.lower.dtype)
@@ -183,5 +184,7 @@ def _width(box: Box) -> Tensor:
 
 def _shared(trace: Trace, op: Affine, inputs: Sequence[str], v: Tensor) -> tuple[Tensor, ...]:
     """`|L_i|^T v` for each input. Shapes: `(batch, *shape)` to `(batch, *shape_i)`."""
-    zeros = [torch.zeros((len(v), *trace.graph.shape(x)), dtype=v.dtype, device=v.device) for x in inputs]
-    return torch.func.vjp(op.magnitude, *zeros)[1](v)
+    with torch.enable_grad():
+        shapes = [(len(v), *trace.graph.shape(x)) for x in inputs]
+        zeros = [torch.zeros(shape, dtype=v.dtype, device=v.device, requires_grad=True) for shape in shapes]
+        return torch.autograd.grad((op.magnitude(*zeros) * v).sum(), zeros)

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from specs.errors import InputError
 from verify.beside import cores
+from verify.importing import RETRY_S, importing
 
 if TYPE_CHECKING:
     from verify.report import Report
@@ -165,10 +167,16 @@ def stoppable() -> Generator[Stop, None, None]:
     them."""
     asked = Stop()
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         asked.requested = True
-        if not asked.holding:
-            raise KeyboardInterrupt
+        if asked.holding:
+            return
+        if importing(frame):
+            again = threading.Timer(RETRY_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in _STOPPING}
     try:
