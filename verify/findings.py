@@ -70,6 +70,7 @@ def _minimality(search: Search, level: Level) -> Minimality:
         upper=_plain(state.upper),
         unresolved=named(problem, frozenset[int]().union(*removals)) if not proven else [],
         unresolved_count=0 if proven else max(standing.open, len(unresolved)),
+        ended=search.ended,
         unresolved_circuits=[] if proven else [kept_of(problem, circuit) for circuit in others[:_LISTED]],
         smaller=kept_of(problem, standing.smaller) if standing.smaller is not None else None,
         core=None if core is None else named(problem, core.members),

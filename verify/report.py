@@ -127,6 +127,7 @@ class Minimality(_Record):
     `level` is what was asked. `status`: proven, each refutation that it needs backed by a replayed witness; refuted, by the
     certified circuit `smaller`; or relative to `unresolved_count` circuits that were neither certified nor refuted.
     `unresolved` are the components whose removal is among these, `unresolved_circuits` some of the others, each as it keeps.
+    Where the search has not `ended`, there may be more, which it did not come to.
     `reached` is the highest level that is proven. `lower` and `upper` bound the cost (number or weight) of a cheapest circuit.
     `core`: components that every faithful circuit keeps (all such, with `core_complete`); null where the claim is not monotone.
     """
@@ -139,6 +140,7 @@ class Minimality(_Record):
     upper: Cost | None = None
     unresolved: list[str] = Field(default_factory=list[str])
     unresolved_count: Count = 0
+    ended: bool = True
     unresolved_circuits: list[dict[str, list[Count]]] = Field(default_factory=list["dict[str, list[int]]"])
     smaller: dict[str, list[Count]] | None = None
     core: list[str] | None = None

@@ -51,7 +51,8 @@ class Search:
     """One problem's search, its budget and its memory. Made by `Search.over`; run by `check` or `minimize`.
 
     Each question first gets a small share of the time. When all is done but for what stayed open, that is asked again with four
-    times as much, and so on until the time is spent. Stopped at any moment, `state` is what is known.
+    times as much, and so on until the time is spent. Stopped at any moment, `state` is what is known; `ended` says that the
+    search came to its end, whatever stayed open.
     """
 
     problem: Problem
@@ -64,6 +65,7 @@ class Search:
     trace: list[Moment] = field(default_factory=list[Moment])
     began: float = field(default_factory=time.monotonic)
     resumed: int = 0
+    ended: bool = False
 
     @classmethod
     def over(
@@ -149,6 +151,7 @@ class Search:
                 self._told(state)
                 if self.budget.expired:
                     return False
+            self.ended = True
             state = self.state
             assert state is not None
             if state.standing.smaller is not None or not state.standing.open:
@@ -192,7 +195,7 @@ class Search:
         state = self.state
         assert state is not None
         found = list(state.standing.unresolved)
-        if LEVELS.index(level) >= LEVELS.index("local") and not state.standing.proven:
+        if LEVELS.index(level) >= LEVELS.index("local") > LEVELS.index(self.reached()):
             singles = [state.best - {v} for v in sorted(state.best)]
             found += [c for c in singles if self.known.known(c) is None and c not in found]
         return found

@@ -12,7 +12,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from specs.circuit import Circuit
     from specs.model import Model
-    from verify.report import Report, WitnessReport
+    from verify.report import Minimality, Report, WitnessReport
 
 __all__ = ["show_circuit", "show_model", "show_report", "show_wang"]
 
@@ -78,6 +78,9 @@ def show_report(report: Report) -> None:
         console.print(
             Text(f"circuit {report.circuit.file}: {report.circuit.size} of {report.circuit.scope_size} components kept")
         )
+    if report.minimality is not None:
+        for line in _minimality(report.minimality):
+            console.print(Text(line), soft_wrap=True)
     console.print(Text(f"spec {report.spec}; model {report.model}, sha256 {report.model_sha256}"), soft_wrap=True)
     claims = _table("claim", "verdict", "margin", "largest deviation", "decided by", "time_s", "reason", right=_NUMBERS)
     for claim in report.claims:
@@ -122,6 +125,24 @@ def show_wang(claims: list[dict[str, Any]]) -> None:
 
 
 _NUMBERS = frozenset({"margin", "largest deviation", "time_s", "asked", "decided"})
+
+
+def _minimality(told: Minimality) -> list[str]:
+    """What was shown, in a sentence or two."""
+    said = {
+        "proven": f"It is {told.level}-minimal: every smaller circuit that must fail for that is refuted.",
+        "refuted": f"It is not {told.level}-minimal: a smaller circuit is certified.",
+        "relative": f"It is {told.level}-minimal only relative to {told.unresolved_count} circuits left undecided"
+        + ("." if told.ended else ", and to those that the search did not come to."),
+    }
+    lines = [said[told.status] + f" Proven: {told.reached}. The least cost is between {told.lower} and {told.upper}."]
+    if told.unresolved:
+        lines.append(f"undecided without {', '.join(told.unresolved)}")
+    if told.core:
+        lines.append(f"every faithful circuit keeps {', '.join(told.core)}")
+    if told.smaller is not None:
+        lines.append("smaller: " + "; ".join(f"{site} {_ranges(tuple(kept))}" for site, kept in told.smaller.items()))
+    return lines
 
 
 def _witness(witness: WitnessReport) -> Table:
