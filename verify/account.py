@@ -72,6 +72,7 @@ def account(
         budget_s=request.budget_s,
         time_s=time.monotonic() - request.began,
         interrupted=interrupted,
+        float32=request.float32,
         versions=versions(request.backend),
     )
 

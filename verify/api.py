@@ -55,6 +55,7 @@ class Request:
     seed: int = 0
     hard: bool = False
     began: float = field(default_factory=time.monotonic)
+    float32: bool = False
 
 
 def certify(
@@ -71,6 +72,7 @@ def certify(
     journal: str | None = None,
     resume: bool = False,
     certificate: Path_ | None = None,
+    float32: bool = False,
     hard: bool = False,
     began: float | None = None,
 ) -> Report:
@@ -80,8 +82,9 @@ def certify(
     overrides the spec's budget. `journal` names a file that takes down what is learned of smaller circuits; with `resume` what
     it holds is not asked again. `certificate` names a directory for a proof, or a witness, that `certify check` confirms;
     circuit, spec and model must then be files, and a verdict of which there is no certificate within the budget is unknown.
-    `hard` interrupts steps that overrun the budget, by the process's interval timer; `began` is when the reported time starts
-    to count (of `time.monotonic`, default now).
+    With `float32` a certified claim holds for every float32 evaluation of model and circuit (`verify.float32`), not only for
+    the real-number functions of their weights. `hard` interrupts steps that overrun the budget, by the process's interval
+    timer; `began` is when the reported time starts to count (of `time.monotonic`, default now).
     Guarantees: as `verify.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend` names one);
     Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
     """
@@ -97,12 +100,19 @@ def certify(
         from verify.journal import check_fresh
 
         check_fresh(journal, resume)
-    request = Request(read, asked, budget_s, device, backend, seed, hard, began)
-    run = _Run(request, None if certificate is None else _files(circuit, spec, model, read, os.fspath(certificate)))
+    if float32 and asked.minimality != "none":
+        raise InputError(asked.file, "$.minimality", asked.minimality, "'none' together with --float32", "leave one out")
+    request = Request(read, asked, budget_s, device, backend, seed, hard, began, float32)
+    files = None if certificate is None else _files(circuit, spec, model, read, os.fspath(certificate), float32)
+    run = _Run(request, files)
     try:
         check_device(device)
         backends = chosen(backend, device)
         run.problem = _problem(request, model, allow_code)
+        if float32:
+            from verify.float32 import in_float32
+
+            run.problem = in_float32(run.problem)
         budget = Budget(request.budget_s, request.hard)
         if run.files is not None:
             from verify.certificate import check_covered
@@ -252,7 +262,7 @@ def _problem(request: Request, model: Path_ | Model | torch.nn.Module | None, al
     return encode(circuit, request.spec, model_of(circuit, request.spec, model, allow_code))
 
 
-def _files(circuit: Path_ | Circuit, spec: Path_ | Spec, model: object, read: Circuit, folder: str) -> Files:
+def _files(circuit: Path_ | Circuit, spec: Path_ | Spec, model: object, read: Circuit, folder: str, float32: bool) -> Files:
     """The files that a certificate is about. Raises: InputError: something is no file, or the folder cannot be written."""
     from verify.certificate import Files, check_folder
 
@@ -265,7 +275,7 @@ def _files(circuit: Path_ | Circuit, spec: Path_ | Spec, model: object, read: Ci
     if not path.lower().endswith(".onnx"):
         raise InputError(read.file, "$.model", f"{path}, and a certificate is asked for", "an .onnx model", "export it to ONNX")
     check_folder(folder)
-    return Files(os.fspath(cast("Path_", circuit)), os.fspath(cast("Path_", spec)), path, folder)
+    return Files(os.fspath(cast("Path_", circuit)), os.fspath(cast("Path_", spec)), path, folder, float32)
 
 
 def model_of(circuit: Circuit, spec: Spec, model: Path_ | Model | torch.nn.Module | None, allow_code: bool) -> Model:

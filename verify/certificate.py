@@ -35,12 +35,13 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files that state a question, and the folder where its certificate is to be."""
+    """The files that state a question, the folder where its certificate is to be, and whether it is about float32."""
 
     circuit: str
     spec: str
     model: str
     folder: str
+    float32: bool = False
 
 
 def check_folder(folder: str) -> None:
@@ -84,7 +85,7 @@ def attest(problem: Problem, files: Files, expired: Callable[[], bool]) -> None:
     question = _question(problem, files)
     arrays: Arrays = {}
     for i, claim in enumerate(problem.claims):
-        proof = _followed(lambda i=i: Proof(question.program, question.claims[i]))
+        proof = _followed(lambda i=i: Proof(question.program, question.claims[i], files.float32))
         open_ = [k for k, goal in enumerate(question.goals) if not holds(proof, goal)]
         trees = Trees(proof, question.goals, open_)
         if open_:
@@ -154,7 +155,7 @@ def _write(question: Question, arrays: Arrays, verdict: str, files: Files, folde
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]  # its stub takes names for a flag of its own
     write_whole(stream.getvalue(), folder / PROOF)
-    manifest: dict[str, Any] = {"format": FORMAT, "verdict": verdict}
+    manifest: dict[str, Any] = {"format": FORMAT, "verdict": verdict, "float32": files.float32}
     for key, file in (("circuit", files.circuit), ("spec", files.spec), ("model", files.model)):
         path = Path(os.path.realpath(file))
         manifest[key] = {"path": Path(os.path.relpath(path, folder)).as_posix(), "sha256": sha256_of(path)}

@@ -25,6 +25,8 @@ BROKEN = 70
 _ALGORITHMS = ("auto", "deletion", "iterated", "binary", "progression", "quickxplain", "hitting")
 _ORDERS = ("removal", "witness", "activation-gradient", "integrated-gradients", "index")
 """As in `verify.minimize`, which is not imported for a help text; a test compares them."""
+_FORMATS = ("acdc", "auto-circuit", "circuit-tracer", "circuitkit", "eap", "edge-pruning", "transformer-lens")
+"""As in `specs.formats`; a test compares them."""
 
 Action = Callable[[], int]
 
@@ -110,6 +112,7 @@ def cli() -> None:
 @click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
 @click.option("--resume", is_flag=True, help="Go on with a check of minimality that was stopped; needs its --out.")
 @click.option("--certificate", metavar="DIR", help="Write a proof or witness here, for certify check; none, no verdict.")
+@click.option("--float32", is_flag=True, help="Prove it for every float32 evaluation, rounding of model and circuit included.")
 def circuit_command(**options: Any) -> Action:
     """Decide whether CIRCUIT.json meets SPEC.yaml."""
     from verify.commands import circuit
@@ -211,6 +214,34 @@ def show_command(file: str, allow_code: bool) -> Action:
     from verify.commands import show
 
     return partial(show.run, file, allow_code)
+
+
+@cli.command("import")
+@click.argument("format_name", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("file", metavar="FILE")
+@click.option("--model", required=True, metavar="MODEL", help="The model that the circuit is to be one of.")
+@click.option("--out", required=True, metavar="CIRCUIT.json", help="Write the circuit here.")
+@click.option("--map", metavar="MAP.json", help="The site and index of each of the tool's names.")
+@click.option("--threshold", type=float, metavar="T", help="Keep what has a score of at least T.")
+@click.option("--top", type=click.IntRange(1), metavar="K", help="Keep the K of greatest score.")
+@click.option("--signed", is_flag=True, help="Compare scores as they are, not their magnitudes.")
+@click.option("--nodes", is_flag=True, help="Of a circuit of edges, keep the nodes that kept edges touch.")
+@click.option("--listed", type=click.Choice(["kept", "removed"]), help="What a file lists that does not say so.")
+@click.option("--entry", metavar="KEY", help="Which of the circuits in FILE.")
+@click.option("--quiet", is_flag=True, help="Do not tell what the import loses.")
+def import_command(format_name: str, **options: Any) -> Action:
+    """Read a circuit that another tool found. FORMAT is one of eap, acdc, auto-circuit, edge-pruning, circuit-tracer,
+    circuitkit, transformer-lens.
+
+    \b
+    certify import eap circuit.json --model model.onnx --map map.json --out circuit.certify.json
+
+    The tool's names become sites of MODEL by TransformerLens's hook names, or by a map: {"a0.h3": ["SITE", 3], "m0": null}.
+    What was lost is told on standard error and kept in the circuit's provenance. Nothing that FILE holds is run.
+    """
+    from verify.commands import imported
+
+    return partial(imported.run, imported.Options(format=format_name, **options))
 
 
 @cli.group("export", no_args_is_help=False)

@@ -23,7 +23,7 @@ from bounds.ops.relu import LeakyRelu
 from bounds.query import Clauses, Margins, Norm, Query
 from bounds.region import Box
 from verify.branch import Batch, Branching
-from verify.check.certificate import STEPS, holds, tensors
+from verify.check.certificate import STEPS, holds, spare, tensors
 from verify.check.claim import Goal
 from verify.check.proof import Constraint, Proof, Tuned
 from verify.splits import Split
@@ -66,7 +66,7 @@ class Trees:
         query = claim.query
         known = self._known(query, problem.mask)
         for k in self.open:
-            margins = _margins(self.goals[k], query.graph.shape(query.graph.output))
+            margins = _margins(self.goals[k], spare(self.proof, self.goals[k]), query.graph.shape(query.graph.output))
             branching = Branching(
                 replace(query, margins=margins), problem.mask, known=known, accept=self._accept(k), batch=_BATCH
             )
@@ -201,9 +201,11 @@ def _boxed(box: tuple[Any, Any], graph: Graph, name: str) -> Box:
     return Box(lower, upper)
 
 
-def _margins(goal: Goal, shape: tuple[int, ...]) -> Margins:
+def _margins(goal: Goal, spare: NDArray[np.float64], shape: tuple[int, ...]) -> Margins:
     circuit, model = (torch.tensor(form).reshape(-1, *shape) for form in (goal.circuit, goal.model))
-    offset = torch.tensor(goal.offset)
+    offset = torch.tensor(goal.offset - spare)
     if goal.norm:
-        return Norm(circuit, model, offset, goal.tolerance, goal.norm)
+        half = spare[: len(spare) // 2]
+        less = float(half.sum() if goal.norm == 1 else np.linalg.norm(half))
+        return Norm(circuit, model, torch.zeros_like(offset), goal.tolerance - less, goal.norm)
     return Clauses(circuit, model, offset, torch.arange(len(offset)).unsqueeze(0))

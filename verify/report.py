@@ -188,7 +188,8 @@ class Report(_Record):
     `margin` is the proven lower bound of `tolerance - deviation` (null: nothing finite is proven); `deviation` the largest
     seen, on the original model where it was replayed there. `witness` is that of the claim that is broken most. With
     `interrupted` the claims that were not reached are missing or unknown. `model_sha256` and `circuit` are null where the run
-    was interrupted before they were read; `minimality` where none was asked for.
+    was interrupted before they were read; `minimality` where none was asked for. `certificate` is a directory for `certify
+    check`. With `float32` what is certified holds for every float32 evaluation, and `margin` is what is left after rounding.
     """
 
     format: Literal["certify.report/1"] = REPORT_FORMAT
@@ -216,6 +217,7 @@ class Report(_Record):
     time_s: Seconds
     interrupted: bool = False
     certificate: str | None = None
+    float32: bool = False
     versions: dict[str, str | None] = Field(default_factory=dict[str, "str | None"])
 
     @property

@@ -35,7 +35,7 @@ from verify.check.program import Array, Rejected
 from verify.check.proof import Constraint, Empty, Proof, Tuned, U
 from verify.check.witness import confirm_witness
 
-__all__ = ["FORMAT", "MANIFEST", "PROOF", "STEPS", "Confirmed", "confirm", "digest", "holds", "sha256_of", "tensors"]
+__all__ = ["FORMAT", "MANIFEST", "PROOF", "STEPS", "Confirmed", "confirm", "digest", "holds", "sha256_of", "spare", "tensors"]
 
 FORMAT, MANIFEST, PROOF = "certify.certificate/1", "certificate.json", "proof.npz"
 STEPS = 65535
@@ -49,6 +49,7 @@ class Confirmed:
     verdict: str
     claims: int
     leaves: int
+    float32: bool = False
 
 
 def confirm(folder: Path) -> Confirmed:
@@ -62,13 +63,14 @@ def confirm(folder: Path) -> Confirmed:
         raise Rejected(f"{MANIFEST} does not have the sha256 that it states")
     question = _question(folder, manifest)
     arrays = _arrays(folder / PROOF, str(manifest.get("proof")))
+    float32 = manifest.get("float32") is True
     if manifest.get("verdict") == "falsified":
-        confirm_witness(question, arrays)
-        return Confirmed("falsified", 1, 0)
+        confirm_witness(question, arrays, float32)
+        return Confirmed("falsified", 1, 0, float32)
     if manifest.get("verdict") != "certified":
         raise Rejected("neither certified nor falsified")
-    leaves = sum(_certified(question, i, arrays) for i in range(len(question.claims)))
-    return Confirmed("certified", len(question.claims), leaves)
+    leaves = sum(_certified(question, i, arrays, float32) for i in range(len(question.claims)))
+    return Confirmed("certified", len(question.claims), leaves, float32)
 
 
 def digest(manifest: dict[str, Any]) -> str:
@@ -127,10 +129,10 @@ def _arrays(path: Path, stated: str) -> dict[str, NDArray[Any]]:
 _BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, KeyError)
 
 
-def _certified(question: Question, i: int, arrays: dict[str, NDArray[Any]]) -> int:
+def _certified(question: Question, i: int, arrays: dict[str, NDArray[Any]], float32: bool) -> int:
     """Confirm one claim. Returns the number of leaves. Raises: Rejected."""
     claim = question.claims[i]
-    proof = Proof(question.program, claim)
+    proof = Proof(question.program, claim, float32)
     trees = _Trees(proof, arrays, i)
     for number, goal in enumerate(question.goals):
         if number in trees.goals:
@@ -153,8 +155,17 @@ def holds(proof: Proof, goal: Goal, constraints: Sequence[Constraint] = (), tune
         return True
     if tuned is None:
         found = [proof.bound(b, output, p, q, mix) for mix in ("siamese", "difference", "greedy")]
-        return reached(goal, np.maximum.reduce(found))
-    return reached(goal, proof.bound(b, output, p, q, "greedy", tuned, constraints))
+        forms = np.maximum.reduce(found)
+    else:
+        forms = proof.bound(b, output, p, q, "greedy", tuned, constraints)
+    return reached(goal, forms if proof.drifts is None else np.nextafter(forms - spare(proof, goal), -np.inf))
+
+
+def spare(proof: Proof, goal: Goal) -> Array:
+    """What forms must have to spare for a claim about float32; 0 for one about real numbers."""
+    if proof.drifts is None:
+        return np.zeros(len(goal.offset))
+    return (np.abs(goal.model) @ proof.drifts[0] + np.abs(goal.circuit) @ proof.drifts[1]) * (1 + 1e-9)
 
 
 def reached(goal: Goal, forms: Array) -> bool:

@@ -85,7 +85,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """Steps in order. `output` is the model's, or what its last Softmax reads. `proto` and `sha256` are the file's own."""
+    """Steps in order. `output` is the model's, or what its last Softmax reads. `proto` and `sha256` are the file's own;
+    `folded` says that a step stands for several roundings that are not seen in it."""
 
     input: str
     shape: tuple[int, ...]
@@ -94,6 +95,7 @@ class Program:
     output: str
     proto: onnx.ModelProto
     sha256: str
+    folded: bool
 
     def groups(self, site: str, granularity: str) -> tuple[NDArray[np.int64], int]:
         """The component of each element of a site, flat, and how many there are. Raises: Rejected."""
@@ -153,6 +155,7 @@ class _Reader:
         self.input = inputs[0].name
         self.shapes, self.axes = {self.input: shape}, dict[str, int | None]({self.input: None})
         self.steps: dict[str, Step] = {}
+        self.folded = False
 
     def read(self, sha256: str) -> Program:
         graph, name = self.proto.graph, self.proto.graph.output[0].name
@@ -170,7 +173,7 @@ class _Reader:
                 self._node(node)
         if output not in self.steps:
             raise Rejected("the output does not depend on the input")
-        return Program(self.input, self.shapes[self.input], self.dtype, self.steps, output, self.proto, sha256)
+        return Program(self.input, self.shapes[self.input], self.dtype, self.steps, output, self.proto, sha256, self.folded)
 
     def _node(self, node: onnx.NodeProto) -> None:
         given = [name for name in node.input if name]
@@ -212,6 +215,7 @@ class _Reader:
 
     def _affine(self, node: onnx.NodeProto, kind: str, out: str, x: str) -> None:
         """Enter an affine node as it was found to be; at a random point it must then do what ONNX's reference does."""
+        self.folded |= kind in ("BatchNormalization", "Cast")
         self._probed(node, kind, out, x)
         at = np.random.default_rng(0).uniform(-1, 1, self.shapes[x])
         op, said = self.steps[out].op, self._run(node, {x: at})[0].ravel()

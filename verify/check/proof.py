@@ -32,6 +32,7 @@ __all__ = ["Bounds", "Constraint", "Proof", "Tuned", "closure"]
 
 Box = tuple[Array, Array]
 U, TINY, HUGE, FLOOR = 2.0**-53, 1e-300, 1e100, 1e-200
+U32, TINY32 = 2.0**-24, 2.0**-126
 
 
 def gamma(n: int) -> float:
@@ -152,9 +153,10 @@ class Empty(Exception):
 
 
 class Proof:
-    """Derives bounds for one claim. `root` holds on the whole region."""
+    """Derives bounds for one claim. `root` holds on the whole region. With `float32` the claim is about every float32
+    evaluation."""
 
-    def __init__(self, program: Program, claim: Claim, rows: int = 4096) -> None:
+    def __init__(self, program: Program, claim: Claim, float32: bool = False, rows: int = 4096) -> None:
         self.program, self.gates, self.rows = program, claim.gates, rows
         self.regions = {program.input: claim.region}
         self.steps = list(program.steps.values())
@@ -172,6 +174,7 @@ class Proof:
             self.root = self.sweep((), None)
         except Empty:
             raise Rejected("the region is empty") from None
+        self.drifts = self.drift() if float32 else None
 
     # intervals ---------------------------------------------------------------------------------------------------------------
 
@@ -275,6 +278,38 @@ class Proof:
         c = meet(c, plus(y, d))
         c = self._refined(b, step, c, y, 1.0, 1.0, ("greedy",))
         return c, meet(d, minus(c, y))
+
+    def drift(self) -> tuple[Array, Array]:
+        """How far each of the model's and of the circuit's outputs may be from exact in any float32 evaluation: sums in any
+        order, products fused or not. Raises: Rejected: it cannot be told."""
+        if self.program.folded or self.program.dtype != np.float32:
+            raise Rejected("the model is not one whose rounding in float32 is followed")
+        drifts: list[dict[str, Array]] = []
+        for seen in (self.root.y, {**self.root.y, **self.root.c}):
+            e = {name: np.zeros(len(region.lower)) for name, region in self.regions.items()}
+            for step in self.steps:
+                op, errors = step.op, [e[x] for x in step.inputs]
+                sizes = [magnitude(seen[x]) + error for x, error in zip(step.inputs, errors, strict=True)]
+                if any((size > 1e37).any() for size in sizes):
+                    raise Rejected("numbers that may overflow float32")
+                if isinstance(op, Relu):
+                    error = errors[0] + (0.0 if op.slope in (0, 1) else 4 * U32 * sizes[0])
+                elif op.index is not None:
+                    error = op.forward(*errors)
+                else:
+                    n = op.terms + 4
+                    share = n * U32 / (1 - n * U32)
+                    error = (
+                        op.forward(*errors, size=True) + share * (op.forward(*sizes, size=True) + np.abs(op.bias)) + n * TINY32
+                    )
+                    if n * U32 > 0.5:
+                        raise Rejected("a sum too long for float32")
+                if drifts and step.name in self.gates:
+                    gate = self.gates[step.name]
+                    error = np.where(gate.kept, error, drifts[0][step.name + "'"] if gate.reached else 0.0)
+                e[step.name] = error * (1 + 1e-9)
+            drifts.append(e)
+        return drifts[0][self.program.output], drifts[1][self.program.output]
 
     # backward bounds ---------------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ from verify.check.proof import Proof
 __all__ = ["confirm_witness"]
 
 
-def confirm_witness(question: Question, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Replay the witness in `arrays`. Raises: Rejected: it shows no violation, and why."""
+def confirm_witness(question: Question, arrays: Mapping[str, NDArray[Any]], float32: bool = False) -> None:
+    """Replay the witness in `arrays`; of a claim about `float32` onnxruntime is one evaluation, and that is enough. Raises:
+    Rejected: it shows no violation, and why."""
     program, record = question.program, question.spec.agreement
     number = arrays.get("witness.claim", np.array(-1))
     if number.shape != () or number.dtype.kind != "i" or not 0 <= int(number) < len(question.claims):
@@ -51,6 +52,8 @@ def confirm_witness(question: Question, arrays: Mapping[str, NDArray[Any]]) -> N
     circuit = _intervened(program, x, claim.gates, patches)
     if not _deviates(record, circuit.ravel(), model.ravel()):
         raise Rejected("in onnxruntime the witness does not violate the claim")
+    if float32:
+        return
     proof = Proof(program, replace(claim, region=point, second=second, gates=gates))
     if not _surely(record, proof):
         raise Rejected("in exact arithmetic the witness is not shown to violate the claim")

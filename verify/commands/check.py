@@ -26,6 +26,6 @@ def run(folder: str) -> int:
     except Rejected as error:
         print(f"rejected {error}")
         return REJECTED
-    said = f"confirmed {found.verdict} claims={found.claims}"
+    said = f"confirmed {found.verdict}{' in float32' if found.float32 else ''} claims={found.claims}"
     print(f"{said} leaves={found.leaves} time={time.monotonic() - began:.2f}s")
     return CONFIRMED

@@ -34,6 +34,7 @@ class Options:
     allow_code: bool = False
     resume: bool = False
     certificate: str | None = None
+    float32: bool = False
 
 
 def run(options: Options) -> int:
@@ -87,6 +88,7 @@ def _report(options: Options) -> Report:
                 journal=journal_of(options.out),
                 resume=options.resume,
                 certificate=options.certificate,
+                float32=options.float32,
                 hard=True,
                 began=began,
             )
