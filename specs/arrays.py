@@ -226,7 +226,10 @@ def _array(stream: IO[bytes], name: str, file: str, where: str) -> NDArray[Any]:
     form = np.lib.format
     version = form.read_magic(stream)
     read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    try:
+        shape, fortran, dtype = read(stream)
+    except Exception as error:  # NumPy parses the header as Python text, and lets that parser's own errors through
+        raise ValueError(f"its header cannot be read: {error}") from None
     if dtype.kind not in "biuf":
         raise InputError(file, where, f"{name} holds {dtype} values", "numbers", "save it as a float or integer array")
     size = math.prod(shape) * dtype.itemsize

@@ -37,7 +37,12 @@ def compare(
     sites = [node.name for node in graph.nodes if node.site and node.name != graph.output]
     chosen = [sites[int(i)] for i in torch.randperm(len(sites), generator=random)[:_GATED]]
     values = graph.evaluate(x, keep=frozenset(chosen))
-    expected = np.stack([_output(runtime.outputs(row.numpy()), graph, shown) for row in x])
+    try:
+        outputs = [runtime.outputs(row.numpy()) for row in x]
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(shown, "", f"the model's own runtime fails on it ({said})", "a model that runs", "") from error
+    expected = np.stack([_output(output, graph, shown) for output in outputs])
     scale = float(np.abs(expected).max())
     _judge(values[graph.output].numpy(), expected, scale, shown, "")
     if not chosen:

@@ -65,7 +65,7 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
     graph = model.graph
     if graph.sparse_initializer:
         raise InputError(shown, "", "sparse weights", "dense weights are read", "export it again with dense weights")
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    constants = {t.name: _array(t, shown) for t in graph.initializer}
     inputs = [i for i in graph.input if i.name not in constants]
     if len(inputs) != 1:
         names = ", ".join(repr(i.name) for i in inputs) or "none"
@@ -89,6 +89,21 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
         )
     shape = _shape(inputs[0], shown, input_shape)
     return File(original, model, constants, inputs[0].name, shape, _TYPES[kind], graph.output[0].name, opset)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long
+        return False
+
+
+def _array(tensor: onnx.TensorProto, shown: str) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:
+        said = " ".join(str(error).split())[:160]
+        raise InputError(shown, "", f"weight {tensor.name!r} cannot be read ({said})", "", "export it again") from error
 
 
 def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -137,15 +152,21 @@ def _external(model: onnx.ModelProto, shown: str, folder: Path | None) -> None:
     """Load weights kept in files of their own. Raises: InputError: one lies elsewhere than in the model's folder."""
     found = [t for t in model.graph.initializer if external_data_helper.uses_external_data(t)]
     for tensor in found:
-        location = external_data_helper.ExternalDataInfo(tensor).location
         needed = "external data must lie in the model's folder"
+        try:
+            location = external_data_helper.ExternalDataInfo(tensor).location
+        except ValueError as error:
+            raise InputError(shown, "", f"weight {tensor.name!r}: {error}", needed, "save the model in one file") from error
         if folder is None:
             raise InputError(shown, "", f"weight {tensor.name!r} is kept in {location!r}", needed, "save the model in one file")
         root = folder.resolve()
-        target = (root / location).resolve()
+        try:
+            target = (root / location).resolve()
+        except (ValueError, OSError) as error:
+            raise InputError(shown, "", f"weight {tensor.name!r} is kept in {location[:80]!r} ({error})", needed, "") from error
         if not location or not target.is_relative_to(root):
             raise InputError(shown, "", f"weight {tensor.name!r} is kept in {location!r}", needed, "move it there")
-        if not target.is_file():
+        if not _is_file(target):
             raise InputError(
                 shown, "", f"weight {tensor.name!r} is kept in {location!r}, which is missing", needed, "copy it there"
             )

@@ -12,6 +12,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from typing import Any, NoReturn, cast
 
 import torch
@@ -36,8 +37,11 @@ def load(content: bytes, shown: str, allow_code: bool) -> ExportedProgram:
     Raises: InputError: not such a file; or it holds more than tensors and ATen operators and `allow_code` is False.
     """
     plain = content if allow_code else _plain(content, shown)
+    from specs.models.torch_import import quiet
+
     try:
-        return torch.export.load(io.BytesIO(plain))
+        with quiet():
+            return torch.export.load(io.BytesIO(plain))
     except Exception as error:  # torch's reader raises many kinds
         said = " ".join(str(error).split())[:160]
         raise InputError(
@@ -56,7 +60,7 @@ def _plain(content: bytes, shown: str) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
         raise InputError(shown, "", f"not a .pt2 file ({error})", "a file of torch.export.save is needed") from error
     if parts.get("archive_format") != b"pt2" or "models/model.json" not in parts:
         raise InputError(

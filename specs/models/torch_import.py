@@ -23,7 +23,7 @@ from specs.models.onnx_file import parse
 from specs.models.onnx_import import read_graph
 from specs.models.torch_runtime import TorchRuntime
 
-__all__ = ["read_module", "read_program"]
+__all__ = ["quiet", "read_module", "read_program"]
 
 
 def read_module(module: torch.nn.Module, example: Tensor, shown: str) -> Model:
@@ -39,7 +39,7 @@ def read_module(module: torch.nn.Module, example: Tensor, shown: str) -> Model:
         if isinstance(value, Tensor):
             flat = value.detach().cpu().contiguous().flatten()
             digest.update(f"{value.dtype} {list(value.shape)}\0".encode() + bytes(flat.view(torch.uint8).numpy()))
-    with _quiet():
+    with quiet():
         try:
             program = torch.export.export(module, (example,))
         except Exception as error:  # the exporter's errors have no common class
@@ -55,7 +55,7 @@ def read_program(program: ExportedProgram, forward: Callable[[Tensor], Tensor] |
 
     Raises: InputError: it holds what is not supported.
     """
-    with _quiet():
+    with quiet():
         try:
             functional = _at_one(program, shown).run_decompositions({})
             written = torch.onnx.export(functional, dynamo=True, optimize=False, verbose=False)
@@ -119,8 +119,8 @@ def _short(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """Without the exporter's warnings, which are about itself."""
+def quiet() -> Generator[None]:
+    """Without the warnings of torch's exporter and reader; what fails is an exception all the same."""
     logger = logging.getLogger("torch")
     before: Any = logger.level
     logger.setLevel(logging.CRITICAL)
