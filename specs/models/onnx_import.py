@@ -56,8 +56,14 @@ def read_graph(file: File, shown: str) -> Reading:
                 constants.update(zip(node.output, folded, strict=False))
                 continue
             _handler(call)(call)
+        except InputError:
+            raise
         except GraphError as error:
             raise call.error(str(error)) from error
+        except Exception as error:
+            # The checker lets through nodes with attributes and operands of every wrong kind and size.
+            said = " ".join(str(error).split())[:160]
+            raise call.error(f"it cannot be read ({type(error).__name__}: {said})", "a valid node", "export it again") from error
         operators.update((name, node.op_type) for name in node.output if name)
     if output in constants:
         raise InputError(shown, "", f"output {output!r} does not depend on the input", "a model that reads its input is needed")
