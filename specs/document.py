@@ -52,11 +52,12 @@ def read_bytes(file: str) -> bytes:
     return content
 
 
-def read_document(file: str) -> Value:
+def read_document(file: str, *, nan: bool = False) -> Value:
     """The value that a JSON or YAML file states: JSON where the name ends in `.json`, YAML 1.2 otherwise (JSON is part of it).
 
     Guarantees: keys are strings, each once; numbers are finite and integers fit 64 bits; at most `MAX_DEPTH` levels; no
-    aliases, no tags. Raises: InputError: any of it fails, the text is malformed (`line L column C`), or there is no such file.
+    aliases, no tags. With `nan` JSON may hold NaN and infinities, which Python's own writer writes. Raises: InputError: any of
+    it fails, the text is malformed (`line L column C`), or there is no such file.
     """
     content = read_bytes(file)
     try:
@@ -72,8 +73,8 @@ def read_document(file: str) -> Value:
     # A long JSON document is read as such whatever its name: the YAML reader takes a thousand times as long.
     is_json = suffix == ".json" or (suffix not in (".yaml", ".yml") and text.lstrip().startswith("{"))
     try:
-        value = _json(file, text) if is_json else _yaml(file, text)
-        _check(file, value)
+        value = _json(file, text, nan) if is_json else _yaml(file, text)
+        _check(file, value, nan)
     except RecursionError:
         raise _too_deep(file) from None
     return cast("Value", value)
@@ -109,7 +110,7 @@ class _Refused:
     key: str | None = None
 
 
-def _json(file: str, text: str) -> Any:
+def _json(file: str, text: str, nan: bool) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> object:
         entries = dict(pairs)
         if len(entries) < len(pairs):
@@ -121,7 +122,7 @@ def _json(file: str, text: str) -> Any:
         return entries
 
     def constant(name: str) -> object:
-        return _Refused(name, "a finite number")
+        return float(name) if nan else _Refused(name, "a finite number")
 
     def integer(digits: str) -> object:
         return int(digits) if len(digits) < 32 else _Refused(f"{digits[:16]}...", "an integer that fits 64 bits")
@@ -136,7 +137,7 @@ def _json(file: str, text: str) -> Any:
         raise InputError(file, where, f"malformed JSON ({said})", "a JSON document") from None
 
 
-def _check(file: str, value: object) -> None:
+def _check(file: str, value: object, nan: bool) -> None:
     """Refuse what the parsers let pass, naming the place."""
     todo: list[tuple[object, tuple[str | int, ...]]] = [(value, ())]
     while todo:
@@ -151,7 +152,7 @@ def _check(file: str, value: object) -> None:
         elif isinstance(entry, list):
             parts = cast("list[object]", entry)
             todo.extend((parts[i], (*place, i)) for i in range(len(parts) - 1, -1, -1))
-        elif isinstance(entry, float) and not math.isfinite(entry):
+        elif isinstance(entry, float) and not math.isfinite(entry) and not nan:
             raise InputError(file, jsonpath(place), str(entry), "a finite number")
         elif isinstance(entry, int) and abs(entry) >= _MAX_INTEGER:
             raise InputError(file, jsonpath(place), f"{str(entry)[:16]}...", "an integer that fits 64 bits")
