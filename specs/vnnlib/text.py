@@ -47,7 +47,11 @@ def read_text(file: str) -> Text:
     except UnicodeDecodeError:
         raise InputError(file, "", "bytes that are not UTF-8", "a VNN-LIB file", "save it as UTF-8 text") from None
     _check(file, text)
-    flat = "vnnlib-version" not in text
+    version = re.search(r"\(\s*vnnlib-version\s*<([^>\n]*)>", re.sub(r";[^\n]*", "", text))
+    if version is not None and version.group(1).strip() != "2.0":
+        said = f"VNN-LIB version {version.group(1)[:20]!r}"
+        raise InputError(file, "", said, "version 2.0, or 1.0, which states none", "")
+    flat = version is None
     source = _rewritten(file, text) if flat else text
     try:
         return Text(file, vnnlib.parse_query_string(source), flat)

@@ -180,6 +180,7 @@ BAD = {
     ),
     "open brackets": (DECLARED + "(assert (<= X_0 1)", "1 brackets left open"),
     "closed twice": (DECLARED + ")", "line 5: a `)` too many"),
+    "another version": (TWO.replace("<2.0>", "<2.4>"), "VNN-LIB version '2.4'"),
     "a product": (DECLARED + BOX + "(assert (<= (* Y_0 Y_1) 1.0))", "a product of variables"),
     "a huge exponent": (DECLARED + BOX + "(assert (<= X_0 1e999999))", "line 7"),
     "a long number": (DECLARED + BOX + f"(assert (<= X_0 {'1' * 500}))", "a word of 500 characters"),
