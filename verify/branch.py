@@ -195,6 +195,7 @@ class Branching:
             elif agreed:
                 self._closed, self._count = min(self._closed, part.bound), self._count + 1
             else:
+                part.bound = min(part.bound, -math.ulp(0.0))  # not agreed to is not closed
                 part.warm = batch.result.tuned.pick(torch.tensor([i]))
                 left.append(part)
         return left

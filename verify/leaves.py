@@ -37,7 +37,7 @@ Key = tuple[bool, str, int, float]
 """Which run, tensor, element and threshold a node splits."""
 
 _MEMORY = 1 << 28
-_BATCH = 32
+_BATCH = 128
 
 
 class Refused(Exception):
@@ -64,19 +64,17 @@ class Trees:
         """Branch and bound until the checker has proven every leaf. Raises: Refused: time is up, or no split is left."""
         self.leaves = {k: [] for k in self.open}
         query = claim.query
+        goals = [self.goals[k] for k in self.open]
+        margins = _margins(goals, [spare(self.proof, goal) for goal in goals], query.graph.shape(query.graph.output))
         known = self._known(query, problem.mask)
-        for k in self.open:
-            margins = _margins(self.goals[k], spare(self.proof, self.goals[k]), query.graph.shape(query.graph.output))
-            branching = Branching(
-                replace(query, margins=margins), problem.mask, known=known, accept=self._accept(k), batch=_BATCH
-            )
-            branching.root(expired)
-            while branching.open:
-                if expired():
-                    raise Refused("time is up")
-                branching.step(expired)
-            if not branching.bound >= 0:
-                raise Refused(f"goal {k} of {claim.label} is not proven in the checker's calculus")
+        branching = Branching(replace(query, margins=margins), problem.mask, known=known, accept=self._accept, batch=_BATCH)
+        branching.root(expired)
+        while branching.open:
+            if expired():
+                raise Refused("time is up")
+            branching.step(expired)
+        if not branching.bound >= 0:
+            raise Refused(f"{claim.label} is not proven in the checker's calculus")
 
     def _known(self, query: Query, mask: torch.Tensor) -> Trace:
         """The engine's trace with the checker's intervals in place of its own, wherever both know a tensor."""
@@ -98,16 +96,14 @@ class Trees:
         model = replace(model, **fresh)
         return replace(trace, model=model, **fresh, _difference={}, _delta_rounding={})
 
-    def _accept(self, k: int) -> Callable[[Batch, int], bool]:
-        def accept(batch: Batch, row: int) -> bool:
-            path = tuple(self._constraint(split, batch) for split in batch.parts[row].splits)
-            leaf = _Leaf(path, self._slopes(batch, row), self._multipliers(batch, row, path))
-            if not holds(self.proof, self.goals[k], path, _tuned(self.proof, leaf)):
-                return False
-            self.leaves[k].append(leaf)
-            return True
-
-        return accept
+    def _accept(self, batch: Batch, row: int) -> bool:
+        k = self.open[batch.parts[row].goal]
+        path = tuple(self._constraint(split, batch) for split in batch.parts[row].splits)
+        leaf = _Leaf(path, self._slopes(batch, row), self._multipliers(batch, row, path))
+        if not holds(self.proof, self.goals[k], path, _tuned(self.proof, leaf)):
+            return False
+        self.leaves[k].append(leaf)
+        return True
 
     def _constraint(self, split: Split, batch: Batch) -> Constraint:
         graph, name, at = batch.trace.graph, split.tensor, split.at
@@ -201,11 +197,16 @@ def _boxed(box: tuple[Any, Any], graph: Graph, name: str) -> Box:
     return Box(lower, upper)
 
 
-def _margins(goal: Goal, spare: NDArray[np.float64], shape: tuple[int, ...]) -> Margins:
-    circuit, model = (torch.tensor(form).reshape(-1, *shape) for form in (goal.circuit, goal.model))
-    offset = torch.tensor(goal.offset - spare)
+def _margins(goals: Sequence[Goal], spares: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> Margins:
+    """All goals as one claim: a clause each, or the one norm."""
+    circuit, model = (
+        torch.tensor(np.concatenate([getattr(goal, side) for goal in goals])).reshape(-1, *shape)
+        for side in ("circuit", "model")
+    )
+    goal, spare = goals[0], spares[0]
     if goal.norm:
         half = spare[: len(spare) // 2]
         less = float(half.sum() if goal.norm == 1 else np.linalg.norm(half))
-        return Norm(circuit, model, torch.zeros_like(offset), goal.tolerance - less, goal.norm)
-    return Clauses(circuit, model, offset, torch.arange(len(offset)).unsqueeze(0))
+        return Norm(circuit, model, torch.zeros(len(spare), dtype=torch.float64), goal.tolerance - less, goal.norm)
+    offset = torch.tensor(np.concatenate([goal.offset - spare for goal, spare in zip(goals, spares, strict=True)]))
+    return Clauses(circuit, model, offset, torch.arange(len(offset)).reshape(len(goals), -1))
