@@ -157,6 +157,62 @@ def discover_command(**options: Any) -> Action:
     return partial(discover.run, discover.Options(**options))
 
 
+class _Bench(click.Group):
+    """`bench SUITE` and `bench compare A B`: what does not begin with a sub-command's name is a suite."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in ("--help", "compare"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@cli.group("bench", cls=_Bench, no_args_is_help=False, options_metavar="", subcommand_metavar="SUITE [OPTIONS] | compare A B")
+def bench_group() -> None:
+    """Run a benchmark suite: rows, tables, figures, one page.
+
+    \b
+    certify bench smoke --out smoke
+    certify bench paper --data bench --jobs 4 --resume
+    certify bench compare before after
+
+    SUITE is a YAML file, or the name of one that comes with the program: smoke, default, paper, scale. Options are listed by
+    certify bench SUITE --help.
+    """
+
+
+@bench_group.command("run", hidden=True)
+@click.argument("suite", metavar="SUITE")
+@click.option("--out", metavar="DIR", help="Write rows, tables and figures here [bench-SUITE].")
+@click.option("--jobs", type=click.IntRange(1, 1024), default=1, metavar="N", help="Runs at a time, a process each [1].")
+@click.option("--resume", is_flag=True, help="Keep the rows in --out, and do the runs that are missing.")
+@click.option("--data", metavar="DIR", help="Where public networks and data are: models/ and data/ [$CERTIFY_BENCH].")
+@click.option("--only", multiple=True, metavar="EXPERIMENT", help="This experiment of the suite only; may be repeated.")
+@click.option("--ray", metavar="ADDRESS", help="Run on the Ray cluster at this address (local: one on this machine).")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+def bench_command(**options: Any) -> Action:
+    """Run SUITE. Exit codes: 0 all runs gave an answer, 1 some failed, 2 the request could not be read, 130 interrupted."""
+    from verify.commands import bench
+
+    return partial(bench.run, bench.Options(**options))
+
+
+@bench_group.command("compare")
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@click.option(
+    "--slower",
+    type=click.FloatRange(1.0, min_open=True),
+    default=1.5,
+    metavar="X",
+    help="What counts as slower: X times [1.5].",
+)
+def bench_compare_command(before: str, after: str, slower: float) -> Action:
+    """Hold two results against each other. Exit codes: 0 nothing became worse, 1 something did."""
+    from verify.commands import bench
+
+    return partial(bench.compare, before, after, slower)
+
+
 @cli.command("check")
 @click.argument("certificate", metavar="CERTIFICATE")
 def check_command(certificate: str) -> Action:

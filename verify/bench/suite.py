@@ -1,0 +1,232 @@
+"""The record of a suite: networks, data, claims, methods, budgets and seeds, as a YAML file states them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from specs.document import read_document
+from specs.errors import InputError, nearest
+from specs.load import explained
+from specs.record import FilePath, Index, Number, Origin, Positive, Record, Tolerance, branch, chosen_by, known, problem, shown
+from specs.region import Layout, Scale
+from specs.spec import Budget, Minimality
+
+__all__ = ["SUITE_FORMAT", "Experiment", "Method", "Network", "Published", "Suite", "bundled", "read_suite"]
+
+SUITE_FORMAT = "certify.suite/1"
+_BUNDLED = Path(__file__).parent / "suites"
+
+Factors: TypeAlias = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class Published(Record):
+    """A file: `path` counts from the suite's directory, `bench` from the folder that `--data` names. `source` says where it
+    was published, for whoever has not got it; `sha256` is checked."""
+
+    path: FilePath | None = None
+    bench: Annotated[str, Field(min_length=1)] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.path is None) == (self.bench is None):
+            raise problem("`path` and `bench`" if self.path else "neither `path` nor `bench`", "one of them")
+        return self
+
+    def found(self, bench: Path | None, suite: str) -> Path:
+        """Where the file lies, its hash checked. Raises: InputError: it is not there, or another file."""
+        name = self.path if self.path is not None else self.bench
+        assert name is not None
+        if self.path is None and bench is None:
+            raise InputError(suite, "", f"{name} is needed", self._origin(), "say where the bench folder is: --data DIR")
+        path = Path(name) if self.path is not None else Path(bench or "") / name
+        if not path.is_file():
+            raise InputError(str(path), "", "no such file", self._origin(), "get it, or say where it is: --data DIR")
+        if self.sha256 is not None:
+            seen = hashlib.sha256(path.read_bytes()).hexdigest()
+            if seen != self.sha256:
+                raise InputError(str(path), "", f"sha256 {seen}", self._origin(), "get that file")
+        return path
+
+    def _origin(self) -> str:
+        said = f"published as {self.source}" if self.source else "a file that the suite names"
+        return f"{said}, sha256 {self.sha256}" if self.sha256 else said
+
+
+class Data(Published):
+    """Inputs in an `.npz`, first axis first."""
+
+    array: str | None = None
+
+
+class Network(Record):
+    """A model, inputs for it and the radius that fits them.
+
+    Data become inputs by `scale` and `layout`, as in a spec. `epsilon` and `clip` are in units of the data after `divide`,
+    before `mean` and `std`. The mean activations of `background` (left out: of `data`) are what is patched in as means.
+    `outputs`: those of a regression that the claim is about.
+    """
+
+    model: Published
+    data: Data
+    background: Data | None = None
+    granularity: Literal["neuron", "channel"]
+    epsilon: Tolerance
+    clip: tuple[Number, Number] = (0.0, 1.0)
+    scale: Scale | None = None
+    layout: Layout | None = None
+    outputs: Annotated[tuple[Index, ...], Field(min_length=1)] | None = None
+
+
+class Rows(Record):
+    """Which inputs: `count` of them from `start` on."""
+
+    start: Index = 0
+    count: Annotated[int, Field(ge=1)]
+
+
+class Discover(Record):
+    """Search for a circuit, as `certify discover` does."""
+
+    kind: Literal["discover"]
+    algorithm: Literal["auto", "deletion", "iterated", "binary", "progression", "quickxplain", "hitting"] = "auto"
+    order: Literal["removal", "witness", "activation-gradient", "integrated-gradients", "index"] = "removal"
+    level: Minimality = "none"
+
+
+class _Sampled(Record):
+    """What all baselines share: how many points they look at, and how they patch; left out: as the claim does."""
+
+    patching: Literal["zero", "mean"] | None = None
+    samples: Annotated[int, Field(ge=1, le=4096)] = 64
+
+
+class Sampling(_Sampled):
+    """Drop components one by one while the deviation at samples stays within the tolerance."""
+
+    kind: Literal["sampling"]
+
+
+class Thresholding(_Sampled):
+    """As ACDC (Conmy et al. 2023, arXiv:2304.14997): from the output backwards, drop a component where that adds less than
+    `threshold` (a share of the tolerance) to the mean deviation at samples."""
+
+    kind: Literal["thresholding"]
+    threshold: Positive = 0.1
+
+
+class Attribution(_Sampled):
+    """Keep the components with the largest attribution: as few as keep the deviation at samples within the tolerance."""
+
+    kind: Literal["attribution"]
+    order: Literal["activation-gradient", "integrated-gradients"] = "activation-gradient"
+
+
+class Given(Record):
+    """Certify a circuit that is there."""
+
+    kind: Literal["circuit"]
+    file: FilePath
+
+
+_METHODS = ("discover", "sampling", "thresholding", "attribution", "circuit")
+Method: TypeAlias = Annotated[
+    Annotated[Discover, branch("discover")]
+    | Annotated[Sampling, branch("sampling")]
+    | Annotated[Thresholding, branch("thresholding")]
+    | Annotated[Attribution, branch("attribution")]
+    | Annotated[Given, branch("circuit")],
+    chosen_by("kind"),
+    known("method", "kind", _METHODS),
+]
+
+
+class Experiment(Record):
+    """Methods on inputs of networks, all for the same kind of claim.
+
+    `input`: the claim is over the ball around each input, or at the input alone (`point`). `patching`: what ablated components
+    take; `reachable`, `resample` and `closed` are over the ball. Radius and tolerance are the network's, times each of the
+    factors. The first of `methods` is what the others are compared with. `note` is printed under the tables.
+    """
+
+    title: str
+    note: str = ""
+    networks: Annotated[dict[str, Rows], Field(min_length=1)]
+    input: Literal["ball", "point"] = "ball"
+    patching: Literal["zero", "mean", "reachable", "resample", "closed"]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    budget: Budget = Budget(time_s=60.0)
+    seeds: Annotated[tuple[Index, ...], Field(min_length=1)] = (0,)
+    epsilon_factors: Factors = (1.0,)
+    tolerance_factors: Factors = (1.0,)
+
+
+class Calibration(Record):
+    """The rule for tolerances: `share` of the median gap between the two largest outputs over the data's first `inputs`; of a
+    regression's named outputs, of their standard deviation there. To three digits."""
+
+    share: Positive = 0.5
+    inputs: Annotated[int, Field(ge=2)] = 100
+
+
+class Suite(Record):
+    """A suite: `experiments` on `networks` by `methods`, all three named by the keys."""
+
+    format: Literal["certify.suite/1"]
+    title: str
+    calibration: Calibration = Calibration()
+    networks: Annotated[dict[str, Network], Field(min_length=1)]
+    methods: Annotated[dict[str, Method], Field(min_length=1)]
+    experiments: Annotated[dict[str, Experiment], Field(min_length=1)]
+
+    _file: str = PrivateAttr(default="suite")
+
+    @property
+    def file(self) -> str:
+        """The file it was read from."""
+        return self._file
+
+    def model_post_init(self, context: Any, /) -> None:
+        if isinstance(context, Origin):
+            self._file = context.file
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        for name, experiment in self.experiments.items():
+            for network in experiment.networks:
+                if network not in self.networks:
+                    there = nearest(network, self.networks)
+                    raise problem(f"network {shown(network)}", "one under networks", there, "experiments", name, "networks")
+            for i, method in enumerate(experiment.methods):
+                if method not in self.methods:
+                    there = nearest(method, self.methods)
+                    raise problem(f"method {shown(method)}", "one under methods", there, "experiments", name, "methods", i)
+        return self
+
+
+def bundled() -> list[str]:
+    """The names of the suites that come with the program."""
+    return sorted(path.stem for path in _BUNDLED.glob("*.yaml"))
+
+
+def read_suite(name: str | os.PathLike[str]) -> Suite:
+    """The suite in a file, or the bundled one of that name. Raises: InputError: no such suite, or what is wrong with it."""
+    file = os.fspath(name)
+    if not os.path.exists(file):
+        if file not in bundled():
+            listed = ", ".join(bundled())
+            raise InputError(file, "", "no such file, and no bundled suite", f"a suite's YAML file, or one of: {listed}")
+        file = str(_BUNDLED / f"{file}.yaml")
+    value = read_document(file)
+    if not isinstance(value, dict):
+        raise InputError(file, "$", shown(value), f"a mapping with {', '.join(Suite.model_fields)}")
+    try:
+        return Suite.model_validate(value, context=Origin(file, Path(file).parent))
+    except ValidationError as error:
+        raise explained(error, file, value) from None

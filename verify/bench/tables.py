@@ -1,0 +1,144 @@
+"""Tables as people and papers want them: Markdown, LaTeX (booktabs), CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from verify.bench.curves import brackets
+from verify.bench.row import Row
+from verify.bench.suite import Experiment, Suite
+from verify.bench.summary import Group, Line, groups, lines
+
+__all__ = ["Table", "csv_of", "latex", "markdown", "rows_csv", "tables"]
+
+_MOMENTS = (0.1, 1.0, 10.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, words below it, a header and lines of cells."""
+
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+
+def tables(suite: Suite, rows: Sequence[Row]) -> list[Table]:
+    """For each experiment the methods on each network; for those that compare searches also their sizes over time."""
+    found: list[Table] = []
+    for name, experiment in suite.experiments.items():
+        mine = [row for row in rows if row.experiment == name]
+        if not mine:
+            continue
+        found.append(_compared(name, experiment, suite, groups(mine)))
+        searches = {row.method for row in mine if row.trace}
+        if len(searches) > 1:
+            found.append(_over_time(name, experiment, groups(mine)))
+    return found
+
+
+def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence[Group]) -> Table:
+    told = [line for group in members for line in lines(group, experiment.methods)]
+    header = (
+        "network", "ε", "δ", "method", "inputs", "size", "of", "proven robust", "95 % together", "falsified", "open",
+        "p (Holm)", "minimal as asked", "levels proven", "brackets closed", "search s", "certify s",
+    )  # fmt: skip
+    rule = suite.calibration
+    notes = [
+        f"Input: {'the ball around each input' if experiment.input == 'ball' else 'each input itself'}; patching: "
+        f"{experiment.patching}; at most {experiment.budget.time_s:g} s for each search and each certification.",
+        f"δ: {rule.share:g} of the median gap between the two largest outputs over the data's first {rule.inputs} inputs, of a "
+        "regression's standard deviation there; ε: L∞, in the data's units.",
+    ]
+    if not all(line.bracketed for line in told):
+        notes.append("A lower bound was above an upper one: this must not be, and says that something is wrong.")
+    if any(line.failed for line in told):
+        notes.append(f"{sum(line.failed for line in told)} runs gave no answer (see the rows) and are in no figure.")
+    said = (experiment.note,) if experiment.note else ()
+    return Table(name, experiment.title, (*said, *notes), header, tuple(_cells(line) for line in told))
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    share = "–" if line.share is None else f"{100 * line.share[0]:.0f}–{100 * line.share[1]:.0f} %"
+    levels = ", ".join(f"{level} {count}" for level, count in line.levels.items())
+    return (
+        line.network, _number(line.epsilon), _number(line.tolerance), line.method, str(line.count),
+        "–" if line.size is None else f"{line.size:.1f}", _number(line.scope_size), _percent(line.certified, line.count), share,
+        str(line.falsified), str(line.unknown), "–" if line.p_value is None else f"{line.p_value:.2g}",
+        "–" if line.proven is None else _percent(line.proven, line.count), levels or "–",
+        "–" if line.closed is None else _percent(line.closed, line.count), _seconds(line.search_s), _seconds(line.certify_s),
+    )  # fmt: skip
+
+
+def _over_time(name: str, experiment: Experiment, members: Sequence[Group]) -> Table:
+    found: list[tuple[str, ...]] = []
+    for group in members:
+        for method in experiment.methods:
+            rows = [row for row in group.rows if row.method == method and row.trace]
+            if rows:
+                ends = [f"{b.lower:.1f}–{b.upper:.1f}" for b in brackets(rows, _MOMENTS)]
+                found.append((group.network, method, str(len(rows)), *ends))
+    header = ("network", "search", "inputs", *(f"after {moment:g} s" for moment in _MOMENTS))
+    notes = ("Mean of the proven lower bound, and of the smallest certified circuit, after so much time.",)
+    return Table(f"{name}_over_time", f"{experiment.title}: size over time", notes, header, tuple(found))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(hits: int, count: int) -> str:
+    return f"{100 * hits / count:.1f} %" if count else "–"
+
+
+def markdown(table: Table) -> str:
+    """A heading, the notes, the table."""
+    head = ["| " + " | ".join(table.header) + " |", "|" + "---|" * len(table.header)]
+    body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table.lines]
+    return "\n".join([f"### {table.title}", "", *(f"{note}  " for note in table.notes), "", *head, *body, ""])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "ε": r"$\varepsilon$", "δ": r"$\delta$", "∞": r"$\infty$", "–": "--",
+}  # fmt: skip
+
+
+def latex(table: Table) -> str:
+    """A `table` environment with booktabs rules; nothing else needs a package."""
+    cells = [" & ".join(map(_escaped, line)) + r" \\" for line in (table.header, *table.lines)]
+    words = _escaped(" ".join((f"{table.title}.", *table.notes)))
+    shape = "l" * len(table.header)
+    head = [r"\begin{table}", rf"\caption{{{words}}}", rf"\label{{tab:{table.name.replace('_', '-')}}}"]
+    head += [rf"\begin{{tabular}}{{{shape}}}", r"\toprule"]
+    return "\n".join([*head, cells[0], r"\midrule", *cells[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def csv_of(table: Table) -> str:
+    """Header and lines."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.lines])
+    return text.getvalue()
+
+
+def rows_csv(rows: Sequence[Row]) -> str:
+    """All rows, without what is no single value: traces, circuits, versions."""
+    left_out = {"trace", "kept", "versions"}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [name for name in Row.model_fields if name not in left_out], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump(exclude=left_out) for row in rows)
+    return text.getvalue()
