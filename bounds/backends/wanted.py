@@ -65,7 +65,8 @@ def _read(trace: Trace, node: Node, wanted: Flags) -> Iterator[tuple[str, Flags]
             sizes = node.op.magnitude(*zeros)
             # Of a sum: with weights given apart, torch would import a computer algebra system first.
             total = (sizes * torch.from_numpy(wanted).to(sizes).reshape(sizes.shape)).sum()
-            parts = torch.autograd.grad(total, zeros)
+            # One operand of a maximum serves its interval alone, and is not read.
+            parts = torch.autograd.grad(total, zeros, allow_unused=True, materialize_grads=True)
         for x, part in zip(node.inputs, parts, strict=True):
             yield x, flat(part) > 0
         return

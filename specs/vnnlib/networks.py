@@ -204,6 +204,6 @@ def _fits(text: Text, tensor: Any, shape: tuple[int, ...], model: Model) -> None
         raise InputError(
             text.file, "", said, f"{list(shape)}, as {model.source} has it", "check that model and query belong together"
         )
-    if not text.flat and tensor.dtype.name not in (_TYPES[model.dtype], "Unknown"):
+    if not text.flat and tensor.dtype.name not in (_TYPES[model.dtype], "Real", "Unknown"):
         said = f"{tensor.name} of type {tensor.dtype.name}"
         raise InputError(text.file, "", said, f"{_TYPES[model.dtype]}, as {model.source} has it", "")
