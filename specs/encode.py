@@ -34,13 +34,15 @@ Component = tuple[str, int]
 class Claim:
     """One region of a spec. `label` tells it from the others: `index 7`.
 
-    `second` is the region that `reachable`, `resample` or `closed` patching takes activations from.
+    `second` is the region that `reachable`, `resample` or `closed` patching takes activations from; `center` that of the
+    region, where it has one.
     """
 
     label: str
     query: Query
     monotone: Monotone
     second: Region | None = None
+    center: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,13 +98,13 @@ def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: st
     regions = read_regions(spec.input, graph.input_shape, model.dtype, file=spec.file, where="$.input")
     seconds = second_regions(spec.patching, model, len(regions), file=spec.file)
     claims: list[Claim] = []
-    for (label, region), second in zip(regions, seconds, strict=True):
+    for (label, region, center), second in zip(regions, seconds, strict=True):
         box = region.box()
         model.check(box.lower, box.upper)
         query = Query(graph, gates, region, _margins(spec, graph, region))
         if second is not None:
             query = patched_from(spec.patching, query, second, file=spec.file)
-        claims.append(Claim(label, query, monotonicity(spec.patching, query, second), second))
+        claims.append(Claim(label, query, monotonicity(spec.patching, query, second), second, center))
     return Problem(model, spec, gates, components, torch.ones((1, len(components)), dtype=torch.bool), tuple(claims))
 
 

@@ -29,7 +29,7 @@ def second_regions(patching: records.Patching, model: Model, count: int, *, file
             where = f"$.patching.{patching.kind}"
         case _:
             return [None] * count
-    found = [region for _, region in read_regions(record, model.graph.input_shape, model.dtype, file=file, where=where)]
+    found = [stated.region for stated in read_regions(record, model.graph.input_shape, model.dtype, file=file, where=where)]
     if len(found) not in (1, count):
         raise InputError(
             file, where, f"{len(found)} regions", f"one for all, or one for each of the {count} that `input` states"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +16,15 @@ from specs import region as records
 from specs.arrays import resolve, resolve_each, resolve_rows, to_input, to_shape
 from specs.errors import InputError
 
-__all__ = ["as_received", "read_regions"]
+__all__ = ["Stated", "as_received", "read_regions"]
+
+
+class Stated(NamedTuple):
+    """One region that a record states: a label that tells it from the others, and its center, where it has one."""
+
+    label: str
+    region: sets.Region
+    center: Tensor | None = None
 
 
 def as_received(array: NDArray[np.float64], dtype: torch.dtype, *, file: str, where: str) -> Tensor:
@@ -30,10 +40,8 @@ def as_received(array: NDArray[np.float64], dtype: torch.dtype, *, file: str, wh
     return rounded
 
 
-def read_regions(
-    record: records.Region, shape: Shape, dtype: torch.dtype, *, file: str, where: str
-) -> list[tuple[str, sets.Region]]:
-    """The sets that a record states, with a label each: one, or one for every index of a list.
+def read_regions(record: records.Region, shape: Shape, dtype: torch.dtype, *, file: str, where: str) -> list[Stated]:
+    """The sets that a record states: one, or one for every index of a list.
 
     Centres, points and ends are rounded to the model's input precision first, so a region around a point contains it as the
     model receives it; radii and clip are taken exactly, and ends computed from them rounded outward. Raises: InputError: as
@@ -51,14 +59,14 @@ def read_regions(
                 file, f"{where}.clip", "a point of the hull outside", "points inside", "clip them first or delete `clip`"
             )
         ulp = torch.finfo(dtype).eps * points.abs().amax(0)
-        return [("hull", sets.Hull(points, up(ulp + torch.finfo(dtype).tiny)))]
+        return [Stated("hull", sets.Hull(points, up(ulp + torch.finfo(dtype).tiny)))]
     if isinstance(record, records.Box):
         lower, upper = (
             _received(record, resolve(end, file=file, where=f"{where}.{key}"), shape, dtype, file, f"{where}.{key}")
             for key, end in (("lower", record.lower), ("upper", record.upper))
         )
-        return [("box", _nonempty(sets.Box(lower, upper), ends, file, where))]
-    found: list[tuple[str, sets.Region]] = []
+        return [Stated("box", _nonempty(sets.Box(lower, upper), ends, file, where))]
+    found: list[Stated] = []
     centers = resolve_each(record.center, file=file, where=f"{where}.center")
     for label, center in zip(_labels(record, len(centers)), centers, strict=True):
         c = _received(record, center, shape, dtype, file, f"{where}.center")
@@ -70,9 +78,9 @@ def read_regions(
             raise InputError(file, place, f"{float(e.min())}", "radii of 0 or more")
         box = _nonempty(sets.Box(-_sum_above(-c, e), _sum_above(c, e)), ends, file, where)
         if isinstance(record, records.L2):
-            found.append((label, _ball(c, record.epsilon, box, file, where)))
+            found.append(Stated(label, _ball(c, record.epsilon, box, file, where), c))
         else:
-            found.append((label, box))
+            found.append(Stated(label, box, c))
     return found
 
 

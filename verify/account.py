@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from specs.agreement import Top1
+from specs.sentence import sentence
 from verify.report import CircuitSummary, ClaimReport, MonotoneReport, Queries, Report, Rung, WitnessReport
 from verify.round import Decision, Tally
 from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown, Verdict, conjunction
@@ -51,6 +52,7 @@ def account(
     return Report(
         verdict=joined.name,
         meaning=joined.meaning,
+        statement=sentence(spec),
         margin=_margin(joined, spec),
         deviation=max(deviations, default=None),
         tolerance=spec.agreement.tolerance,
@@ -114,13 +116,13 @@ def _claim(claim: Claim, decision: Decision, time_s: float, spec: Spec) -> Claim
         decided_by=decision.rung,
         time_s=time_s,
         monotone=MonotoneReport(known=claim.monotone.known, reason=claim.monotone.reason),
-        witness=_witness(claim.label, verdict.witness) if isinstance(verdict, Falsified) else None,
+        witness=_witness(claim, verdict.witness) if isinstance(verdict, Falsified) else None,
     )
 
 
-def _witness(label: str, witness: Witness) -> WitnessReport:
+def _witness(claim: Claim, witness: Witness) -> WitnessReport:
     return WitnessReport(
-        claim=label,
+        claim=claim.label,
         deviation=witness.deviation if math.isfinite(witness.deviation) else None,
         input=_numbers(witness.input),
         patch={site: _numbers(values) for site, values in witness.patch.items()},
@@ -128,6 +130,7 @@ def _witness(label: str, witness: Witness) -> WitnessReport:
         circuit_output=_numbers(witness.circuit_output),
         patch_inputs=[_numbers(x) for x in witness.patch_inputs],
         patch_rows={site: [None if i < 0 else i for i in rows] for site, rows in witness.patch_rows.items()},
+        center=None if claim.center is None else _numbers(claim.center),
     )
 
 
@@ -153,6 +156,7 @@ def _circuit(request: Request, problem: Problem | None) -> CircuitSummary | None
         scope_size=len(problem.components),
         scope={site: str(granularity) for site, granularity in circuit.scope.items()},
         kept={site: entry if isinstance(entry, str) else list(entry) for site, entry in kept.items()},
+        sizes={gate.tensor: gate.size for gate in problem.gates.gates},
     )
 
 

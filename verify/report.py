@@ -56,7 +56,7 @@ class WitnessReport(_Record):
 
     Arrays have the model's shapes. `claim` names the claim that it breaks; `deviation` is what was replayed. Where patched
     values are activations, `patch_inputs` holds the inputs that the model was run on for them, and `patch_rows` which of these
-    gave each component of a site its value (null for a kept one).
+    gave each component of a site its value (null for a kept one). `center` is that of the claim's region, where it has one.
     """
 
     claim: str
@@ -67,6 +67,7 @@ class WitnessReport(_Record):
     circuit_output: Nested
     patch_inputs: list[Nested] = []
     patch_rows: dict[str, list[Count | None]] = {}
+    center: Nested | None = None
 
 
 class Rung(_Record):
@@ -112,13 +113,15 @@ class ClaimReport(_Record):
 
 
 class CircuitSummary(_Record):
-    """The circuit: components kept (`size`) of those in scope (`scope_size`), and which, as `circuit.json` says it."""
+    """The circuit: components kept (`size`) of those in scope (`scope_size`), and which, as `circuit.json` says it; `sizes`
+    says how many components each site has."""
 
     file: str | None = None
     size: Count
     scope_size: Count
     scope: dict[str, str]
     kept: dict[str, list[Count] | Literal["all", "none"]]
+    sizes: dict[str, Count] = {}
 
 
 class Minimality(_Record):
@@ -185,6 +188,7 @@ class Enumeration(_Record):
 class Report(_Record):
     """What `certify` answers.
 
+    `statement` is what the spec claims, in a sentence: what is proven, refuted or left open.
     `margin` is the proven lower bound of `tolerance - deviation` (null: nothing finite is proven); `deviation` the largest
     seen, on the original model where it was replayed there. `witness` is that of the claim that is broken most. With
     `interrupted` the claims that were not reached are missing or unknown. `model_sha256` and `circuit` are null where the run
@@ -195,6 +199,7 @@ class Report(_Record):
     format: Literal["certify.report/1"] = REPORT_FORMAT
     verdict: Name
     meaning: str = ""
+    statement: str = ""
     margin: float | None = None
     deviation: float | None = None
     tolerance: float | None = None

@@ -136,7 +136,7 @@ def test_refuses_sites_and_components(model: Model, scope: dict[str, str], kept:
 )
 def test_linf_ends_are_the_tightest_that_enclose(center: float, epsilon: float) -> None:
     record = _spec(region={"kind": "linf", "center": center, "epsilon": epsilon}).input
-    ((_, region),) = sets.read_regions(record, (2,), torch.float32, file="s", where="$.input")
+    ((_, region, _),) = sets.read_regions(record, (2,), torch.float32, file="s", where="$.input")
     assert isinstance(region, Box)
     low, high = float(region.lower[0]), float(region.upper[0])
     exact = Fraction(center) - Fraction(epsilon), Fraction(center) + Fraction(epsilon)
