@@ -73,8 +73,17 @@ def hitting(oracle: Oracle, start: Components) -> Search:
             yield State(best, oracle.cost(best), oracle.cost(best), Standing("cardinal", True))
             return
         if oracle.cost(cheapest) >= oracle.cost(best):
-            open_ = tuple(c for c in unresolved if oracle.ask([c])[0] is Answer.OPEN)
-            yield State(best, oracle.cost(best), lower, Standing("cardinal", False, open_))
+            # What was open may follow by now from what was learned since.
+            settled = [(c, answer) for c in unresolved if (answer := oracle.ask([c])[0]) is not Answer.OPEN]
+            unresolved = [c for c in unresolved if (c, Answer.NO) not in settled and (c, Answer.YES) not in settled]
+            for circuit, answer in settled:
+                if answer is Answer.NO:
+                    proven.add(oracle.everything - circuit)
+                elif oracle.cost(circuit) < oracle.cost(best):
+                    best = circuit
+            if settled:
+                continue
+            yield State(best, oracle.cost(best), lower, Standing("cardinal", False, tuple(unresolved)))
             return
         answer = oracle.ask([cheapest])[0]
         if answer is Answer.YES:
