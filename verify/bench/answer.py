@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from verify.bench.claim import Asked
     from verify.report import Report
 
-__all__ = ["answer", "blank"]
+__all__ = ["BROKEN", "answer", "blank"]
+
+BROKEN = "internal error"
+"""How the error of a row begins that is a fault of ours."""
 
 
 def answer(suite: Suite, run: Run, bench: Path | None) -> Row:
@@ -34,7 +37,7 @@ def answer(suite: Suite, run: Run, bench: Path | None) -> Row:
         return row.model_copy(update={"error": str(error)})
     except Exception as error:
         # A fault of ours in one run must not cost the others theirs; it is counted, printed and makes the command fail.
-        return row.model_copy(update={"error": " ".join(f"internal error: {type(error).__name__}: {error}".split())[:500]})
+        return row.model_copy(update={"error": " ".join(f"{BROKEN}: {type(error).__name__}: {error}".split())[:500]})
 
 
 def blank(suite: Suite, run: Run, error: str | None = None) -> Row:

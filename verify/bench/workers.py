@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from verify.bench.answer import answer, blank
+from verify.bench.answer import BROKEN, answer, blank
 from verify.bench.row import Row
 from verify.bench.runs import Run
 from verify.bench.suite import Suite
@@ -77,7 +77,10 @@ class _Worker:
         assert self.run is not None
         run, self.run = self.run, None
         try:
-            return self.pipe.recv()
+            row: Row = self.pipe.recv()
+            # A process in which something broke is not trusted with another run.
+            self.ended = row.error is not None and row.error.startswith(BROKEN)
+            return row
         except (EOFError, ConnectionResetError):
             self.ended = True
             self.process.join(5.0)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "compare", "run"]
 
 FAILED = 1
+INTERRUPTED = 130
 _EVERY_S = 5.0
 
 
@@ -39,7 +40,8 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Do what a suite asks, row by row; then tables and figures of all rows. Returns the exit code: 0, or 1 where a run failed.
+    """Do what a suite asks, row by row; then tables and figures of all rows. Returns the exit code: 0; 1 where a run failed;
+    130 where it was interrupted, after tables of what there is.
 
     Raises: InputError: before anything is run, where the suite or a file it needs is not there."""
     from verify.bench.results import write_results
@@ -63,13 +65,14 @@ def run(options: Options) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     known = {(row.key, row.digest) for row in read_rows(folder, mend=True)} if there else set[object]()
     waiting = [one for one in todo if (_key(one), digest(suite, one)) not in known]
+    interrupted = False
     try:
         with closing(_rows(suite, waiting, bench, options)) as rows:
             for row in _shown(rows, len(todo) - len(waiting), len(todo), options.quiet):
                 append(row, folder)
     except KeyboardInterrupt:
+        interrupted = True
         print(f"certify: interrupted; the rows are in {folder}, --resume goes on", file=sys.stderr)
-        return 130
     digests = {(_key(one), digest(suite, one)) for one in runs(suite)}
     mine = [row for row in (read_rows(folder) if (folder / ROWS).exists() else []) if (row.key, row.digest) in digests]
     text = write_results(suite, mine, folder, command=_said(options))
@@ -78,7 +81,7 @@ def run(options: Options) -> int:
     for row in failed[:10]:
         print(f"{row.experiment}: {row.network}[{row.index}]: {row.method}: {row.error}", file=sys.stderr)
     print(f"bench {Path(suite.file).stem}: {len(mine)} rows, {len(failed)} failed; {folder}/index.html")
-    return FAILED if failed else 0
+    return INTERRUPTED if interrupted else FAILED if failed else 0
 
 
 def compare(before: str, after: str, slower: float) -> int:
