@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 
 from specs.document import read_document
 from verify.check.claim import Goal, Question, files_of, read_question
+from verify.check.enclosure import U
 from verify.check.program import Array, Rejected
-from verify.check.proof import Constraint, Empty, Proof, Tuned, U
+from verify.check.proof import Constraint, Empty, Proof, Tuned
 from verify.check.witness import confirm_witness
 
 __all__ = ["FORMAT", "MANIFEST", "PROOF", "STEPS", "Confirmed", "confirm", "digest", "holds", "sha256_of", "spare", "tensors"]

@@ -17,21 +17,10 @@ from specs.arrays import inputs, resolve, resolve_each, resolve_rows, to_input, 
 from specs.circuit import Circuit
 from specs.load import read_circuit, read_spec
 from specs.spec import Spec
+from verify.check.enclosure import Region, closure
 from verify.check.program import Array, Program, Rejected, read_program
 
-__all__ = ["Claim", "Gate", "Goal", "Question", "Region", "read_question"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Region:
-    """`lower <= x <= upper`, and where given: within `radius` of `center` in L2; or the convex hull of `points` alone (the box
-    is then theirs). Flat."""
-
-    lower: Array
-    upper: Array
-    center: Array | None = None
-    radius: float = math.inf
-    points: Array | None = None
+__all__ = ["Claim", "Gate", "Goal", "Question", "read_question"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,8 +170,6 @@ def _patches(
     if isinstance(record, patching.Zero | patching.Reachable):
         return {site: (np.zeros(n), np.zeros(n)) for site, n in sizes.items()}
     if isinstance(record, patching.Closed):
-        from verify.check.proof import closure
-
         assert second is not None
         if (second.lower > region.lower).any() or (second.upper < region.upper).any():
             raise Rejected("the region of `closed` does not contain the input's")

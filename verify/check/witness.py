@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from specs import agreement
-from verify.check.claim import Gate, Question, Region
+from verify.check.claim import Gate, Question
+from verify.check.enclosure import Region
 from verify.check.program import Array, Program, Rejected
 from verify.check.proof import Proof
 

@@ -11,8 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.unit.verify.check.questions import LINF, runs, written
+from verify.check import enclosure
 from verify.check import proof as calculus
-from verify.check.claim import Claim, Gate, Region, read_question
+from verify.check.claim import Claim, Gate, read_question
+from verify.check.enclosure import Region
 from verify.check.program import read_program
 from verify.check.proof import Constraint, Empty, Proof, Tuned
 
@@ -137,9 +139,10 @@ def test_cancelling_weights_are_bounded_in_exact_arithmetic(tmp_path: Path) -> N
 
 def test_without_its_rounding_the_checker_would_be_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above has teeth: the same calculus without error terms proves what is false."""
-    monkeypatch.setattr(calculus, "U", 0.0)
-    monkeypatch.setattr(calculus, "TINY", 0.0)
-    monkeypatch.setattr(calculus.np, "nextafter", lambda x, _: x)
+    for module in (enclosure, calculus):
+        monkeypatch.setattr(module, "U", 0.0)
+    monkeypatch.setattr(enclosure, "TINY", 0.0)
+    monkeypatch.setattr(enclosure.np, "nextafter", lambda x, _: x)
     rng = np.random.default_rng(0)
     made = [_cancelling(tmp_path, rng) for _ in range(100)]
     assert any(_deviation(proof) < worst for proof, worst in made)
