@@ -114,7 +114,11 @@ def cli() -> None:
 @click.option("--certificate", metavar="DIR", help="Write a proof or witness here, for certify check; none, no verdict.")
 @click.option("--float32", is_flag=True, help="Prove it for every float32 evaluation, rounding of model and circuit included.")
 def circuit_command(**options: Any) -> Action:
-    """Decide whether CIRCUIT.json meets SPEC.yaml."""
+    """Decide whether CIRCUIT.json meets SPEC.yaml.
+
+    \b
+    certify circuit.json --spec spec.yaml --out report.json
+    """
     from verify.commands import circuit
 
     return partial(circuit.run, circuit.Options(**options))
@@ -190,7 +194,13 @@ def bench_group() -> None:
 @click.option("--ray", metavar="ADDRESS", help="Run on the Ray cluster at this address (local: one on this machine).")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def bench_command(**options: Any) -> Action:
-    """Run SUITE. Exit codes: 0 all runs gave an answer, 1 some failed, 2 the request could not be read, 130 interrupted."""
+    """Run SUITE.
+
+    \b
+    certify bench smoke --out smoke
+
+    Exit codes: 0 all runs gave an answer, 1 some failed, 2 the request could not be read, 130 interrupted.
+    """
     from verify.commands import bench
 
     return partial(bench.run, bench.Options(**options))
@@ -207,7 +217,13 @@ def bench_command(**options: Any) -> Action:
     help="What counts as slower: X times [1.5].",
 )
 def bench_compare_command(before: str, after: str, slower: float) -> Action:
-    """Hold two results against each other. Exit codes: 0 nothing became worse, 1 something did."""
+    """Hold two results against each other.
+
+    \b
+    certify bench compare before after
+
+    Exit codes: 0 nothing became worse, 1 something did.
+    """
     from verify.commands import bench
 
     return partial(bench.compare, before, after, slower)
@@ -217,6 +233,9 @@ def bench_compare_command(before: str, after: str, slower: float) -> Action:
 @click.argument("certificate", metavar="CERTIFICATE")
 def check_command(certificate: str) -> Action:
     """Confirm a certificate with the small independent checker.
+
+    \b
+    certify check certificate
 
     Exit codes: 0 confirmed, 1 rejected, 2 it could not be read.
     """
@@ -282,7 +301,7 @@ def show_command(file: str, allow_code: bool) -> Action:
 @click.option("--top", type=click.IntRange(1), metavar="K", help="Keep the K of greatest score.")
 @click.option("--signed", is_flag=True, help="Compare scores as they are, not their magnitudes.")
 @click.option("--nodes", is_flag=True, help="Of a circuit of edges, keep the nodes that kept edges touch.")
-@click.option("--listed", type=click.Choice(["kept", "removed"]), help="What a file lists that does not say so.")
+@click.option("--listed", type=click.Choice(["kept", "removed", "both"]), help="What a file lists that does not say so.")
 @click.option("--entry", metavar="KEY", help="Which of the circuits in FILE.")
 @click.option("--quiet", is_flag=True, help="Do not tell what the import loses.")
 def import_command(format_name: str, **options: Any) -> Action:
@@ -302,7 +321,7 @@ def import_command(format_name: str, **options: Any) -> Action:
 
 @cli.group("export", no_args_is_help=False)
 def export_group() -> None:
-    """Write a claim as files for other tools."""
+    """Write a claim, a circuit or the pruned model as files for other tools."""
 
 
 @export_group.command("vnnlib")
@@ -314,12 +333,68 @@ def export_group() -> None:
 def export_vnnlib_command(**options: Any) -> Action:
     """Write the claim that CIRCUIT.json meets SPEC.yaml as ONNX and VNN-LIB 1.0.
 
+    \b
+    certify export vnnlib circuit.json --spec spec.yaml --out query
+
     One pair of files a claim. A verifier's unsat proves it. Its sat is a counterexample, or a point where the deviation is the
     tolerance exactly, which violates nothing: VNN-LIB has no strict comparison. Regions must be boxes.
     """
     from verify.commands import export
 
     return partial(export.run, export.Options(**options))
+
+
+@export_group.command("onnx")
+@click.argument("circuit", metavar="CIRCUIT.json")
+@click.option("--spec", required=True, metavar="SPEC.yaml", help="Whose patching gives what is ablated its values.")
+@click.option("--out", required=True, metavar="FILE.onnx", help="Write the model here.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
+def export_onnx_command(**options: Any) -> Action:
+    """Write the pruned model: CIRCUIT.json's, with what it ablates set to the values of SPEC.yaml's patching.
+
+    \b
+    certify export onnx circuit.json --spec spec.yaml --out pruned.onnx
+
+    Patching must be zero, mean or constant. The file is run in onnxruntime and compared before it is written.
+    """
+    from verify.commands import exported
+
+    return partial(exported.run_pruned, exported.PrunedOptions(**options))
+
+
+def _export_tool(tool: str, summary: str) -> None:
+    @export_group.command(tool, help=summary)
+    @click.argument("circuit", metavar="CIRCUIT.json")
+    @click.option("--out", required=True, metavar="FILE.json", help="Write the circuit here.")
+    @click.option("--report", metavar="REPORT.json", help="Take what is proven of each component from this report.")
+    @click.option("--map", metavar="MAP.json", help="The tool's names, as for certify import.")
+    def command(**options: Any) -> Action:  # pyright: ignore[reportUnusedFunction]
+        from verify.commands import exported
+
+        return partial(exported.run_tool, exported.ToolOptions(tool=tool, **options))
+
+
+_export_tool(
+    "eap",
+    """Write a circuit as EAP-IG's JSON, with a proof status for each node.
+
+    \b
+    certify export eap circuit.json --report report.json --map map.json --out circuit.eap.json
+
+    Without a map site i of the scope is layer i, and its component j head j.
+    """,
+)
+_export_tool(
+    "circuitkit",
+    """Write a circuit as circuitkit's CircuitArtifact, with a proof status for each node.
+
+    \b
+    certify export circuitkit circuit.json --report report.json --map map.json --out circuit.ck.json
+
+    Without a map site i of the scope is layer i, and its component j head j.
+    """,
+)
 
 
 @cli.command("vnnlib")

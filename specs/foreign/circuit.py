@@ -71,7 +71,7 @@ class Request:
     """How a file is to be read. `listed`: what a file that cannot say so itself lists; `entry`: which of several circuits."""
 
     file: str
-    listed: Literal["kept", "removed"] | None = None
+    listed: Literal["kept", "removed", "both"] | None = None
     entry: str | None = None
 
     def refuse_listed(self) -> None:

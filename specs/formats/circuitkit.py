@@ -1,7 +1,9 @@
 """circuitkit 0.2: `CircuitArtifact.save_json`, the list of node names of `Circuit.save`, and its `_scores.json`.
 
 A list of names is the circuit in some of its files and what was *removed* in others (`Circuit.nodes` is the removed set), and
-none says which: `--listed` does. Scores list all candidates and need none. Neuron-level dictionaries are not read.
+none says which: `--listed` does. With `both` an artifact is read as its `to_mask` does: of the nodes listed those of at least
+the threshold are kept, and so is every node that is not listed. Scores list all candidates and need no such word.
+Neuron-level dictionaries are not read.
 """
 
 from __future__ import annotations
@@ -44,11 +46,18 @@ def _polarity(request: Request) -> bool:
     if request.listed is None:
         remedy = "say --listed kept or --listed removed (Circuit.nodes, and what Circuit.save writes, is the removed set)"
         raise InputError(request.file, "", "a list that does not say whether it is kept or removed", "to be told", remedy)
+    if request.listed == "both":
+        raise InputError("certify", "--listed", "both", "kept or removed; both is for artifacts, which have a threshold")
     return request.listed == "kept"
 
 
 def _artifact(request: Request, top: dict[str, Value]) -> ToolCircuit:
-    kept, file = _polarity(request), request.file
+    file = request.file
+    least: float | None = None
+    if request.listed == "both":
+        where = Place(file, "metadata")
+        least = number(mapping(top["metadata"], where, "threshold")["threshold"], where.at("threshold"))
+    listed = least is None and _polarity(request)
     place = Place(file, "nodes")
     by_id: dict[str, Node] = {}
     for name, value in mapping(top["nodes"], place).items():
@@ -61,6 +70,7 @@ def _artifact(request: Request, top: dict[str, Value]) -> ToolCircuit:
         index = integer(fields["index"], place.at(name, "index"))
         layer = integer(fields["layer_idx"], place.at(name, "layer_idx"))
         score = scored(number(fields["importance"], place.at(name, "importance")))
+        kept = listed if least is None else score is not None and score >= least
         by_id[name] = Node(name, kind, layer, None if kind in ("mlp", "input") else index, kept, score)
     place = Place(file, "edges")
     edges: list[Edge] = []
@@ -69,10 +79,10 @@ def _artifact(request: Request, top: dict[str, Value]) -> ToolCircuit:
         ends = [text(fields[key], place.at(name, key)) for key in ("src_id", "dst_id")]
         if any(end not in by_id for end in ends):
             raise place.at(name).error(f"an edge {' to '.join(ends)}", "ids of nodes of the file")
-        edges.append(Edge(name, ends[0], ends[1], kept))
+        edges.append(Edge(name, ends[0], ends[1], listed))
     notes = (f"{len(edges)} edges are listed beside the nodes; nodes are the circuit, edges are not read",) if edges else ()
     kinds: frozenset[Kind] = frozenset(node.kind for node in by_id.values())
-    return ToolCircuit("circuitkit", tuple(by_id.values()), (), "kept" if kept else "removed", universe=kinds, notes=notes)
+    return ToolCircuit("circuitkit", tuple(by_id.values()), (), "kept" if listed else "removed", universe=kinds, notes=notes)
 
 
 def _named(request: Request, value: Any) -> ToolCircuit:

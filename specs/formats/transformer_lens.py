@@ -26,9 +26,9 @@ def read(request: Request) -> ToolCircuit:
     Raises: InputError: it is no such table.
     """
     request.refuse_entry()
-    if request.listed == "removed":
+    if request.listed in ("removed", "both"):
         needed = "what is kept: what is removed at one position may be kept at others"
-        raise InputError("certify", "--listed", "removed", needed, "write in_circuit into the table")
+        raise InputError("certify", "--listed", request.listed, needed, "write in_circuit into the table")
     place = Place(request.file)
     found: dict[str, Node] = {}
     positions: set[int] = set()

@@ -47,7 +47,7 @@ def run(options: Options) -> int:
         raise InputError("certify", "--threshold", f"{options.threshold}", "a finite number")
     read_too = [options.file, options.model, *([options.map] if options.map else [])]
     check_writable(options.out, "--out", tuple(read_too))
-    listed = cast("Literal['kept', 'removed'] | None", options.listed)
+    listed = cast("Literal['kept', 'removed', 'both'] | None", options.listed)
     given = reader(options.format)(Request(options.file, listed, options.entry))
     model = load_model(options.model, shown=options.model, where="", base=Path())
     selection = Selection(options.threshold, options.top, options.signed)
