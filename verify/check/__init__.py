@@ -10,6 +10,9 @@ for what one affine operator does, and onnxruntime for witnesses; Python's zip, 
 
 What is confirmed: `certified`, that the claim holds for the real-number function of the stored weights (what is folded from
 several of them, as a batch normalisation, is rounded to float64 first) on all of every region, centres and patched values as
-the model receives them; `falsified`, that the witness violates it in onnxruntime and in real arithmetic. Read: program, claim,
-proof, certificate.
+the model receives them; `certified in float32`, that it holds for every float32 evaluation in the sense of `drift`;
+`falsified`, that the witness violates it in onnxruntime and (but for float32 claims) in real arithmetic.
+
+To read it: program (the model), claim (what is asked), enclosure and proof (how bounds are derived), certificate (what must add
+up), then drift and witness.
 """
