@@ -49,7 +49,7 @@ def _points(points: Any) -> str:
 def _named(file: ArrayFile | patches.Inputs) -> str:
     # The last part only: what leads to a file differs from machine to machine.
     name = file.file.replace("\\", "/").rsplit("/", 1)[-1]
-    return name if file.array is None else f"`{file.array}` in {name}"
+    return name if file.array is None else f"{file.array} in {name}"
 
 
 def _clip(clip: Any) -> str:

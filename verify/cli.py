@@ -283,12 +283,19 @@ def wang_command(**options: Any) -> Action:
 
 @cli.command("show")
 @click.argument("file", metavar="MODEL|REPORT.json|CIRCUIT.json")
+@click.option("--html", metavar="FILE", help="Write a page for people instead: pictures, tables, printable, self-contained.")
+@click.option("--svg", metavar="FILE", help="Write a drawing of the circuit.")
 @click.option("--allow-code", is_flag=True, help="Run the Python code that FILE, or a circuit's model, is.")
-def show_command(file: str, allow_code: bool) -> Action:
-    """List a model's sites, or sum up a report or a circuit."""
+def show_command(**options: Any) -> Action:
+    """List a model's sites, or sum up a report or a circuit.
+
+    \b
+    certify show model.onnx
+    certify show report.json --html report.html --svg circuit.svg
+    """
     from verify.commands import show
 
-    return partial(show.run, file, allow_code)
+    return partial(show.run, show.Options(**options))
 
 
 @cli.command("import")

@@ -32,6 +32,7 @@ __all__ = [
     "WitnessReport",
     "read_report",
     "report_schema",
+    "rounded_down",
     "write_report",
 ]
 
@@ -229,13 +230,13 @@ class Report(_Record):
     def summary(self) -> str:
         """The one stable line that standard output ends with."""
         if self.verdict == "certified":
-            said = f"certified margin={_floor(self.margin)} time={self.time_s:.2f}s"
+            said = f"certified margin={rounded_down(self.margin)} time={self.time_s:.2f}s"
             if self.minimality is None or self.circuit is None:
                 return said
             return f"{said} size={self.circuit.size} minimality={self.minimality.level} status={self.minimality.status}"
         if self.verdict == "falsified":
             return f"falsified deviation={_above(self.deviation, self.tolerance)} > tolerance={_plain(self.tolerance)}"
-        return f"unknown bound={_floor(self.margin)} reason={self.reason or 'none given'}"
+        return f"unknown bound={rounded_down(self.margin)} reason={self.reason or 'none given'}"
 
     def text(self) -> str:
         """The report as JSON: one line a key, so that people can read it and line-based tools compare it."""
@@ -244,7 +245,7 @@ class Report(_Record):
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _floor(value: float | None) -> str:
+def rounded_down(value: float | None) -> str:
     """Six digits, rounded down: what is printed is still proven."""
     return "none" if value is None else f"{float(Context(6, ROUND_FLOOR).create_decimal_from_float(value)):.6g}"
 

@@ -56,7 +56,7 @@ def run(options: Options) -> int:
     if options.plot is not None:
         if not options.plot.endswith(_FIGURES):
             raise InputError("certify", "--plot", options.plot, f"a name ending in {', '.join(_FIGURES)}")
-        check_writable(options.plot, "--plot", (*inputs, options.out), figure=True)
+        check_writable(options.plot, "--plot", (*inputs, options.out), kind="figure")
     interrupted = False
     with stoppable() as stop:
         try:

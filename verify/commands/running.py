@@ -82,11 +82,18 @@ def deliver(report: Report, out: str | None, as_json: bool, interrupted: bool) -
     return code
 
 
-def check_writable(
-    path: str, where: str, inputs: tuple[str, ...] = (), figure: bool = False, counterexample: bool = False
-) -> None:
-    """Make sure that a file can be written there, before any work is done: a report or circuit, a `figure` or a
-    `counterexample`, which may replace one of the same kind only. Leaves nothing behind.
+_STARTS = {
+    "report": (b"{",),
+    "figure": (b"\x89PNG", b"%PDF", b"<?xml", b"<svg"),
+    "counterexample": (b"sat\n", b"unsat\n", b"unknown\n"),
+    "page": (b"<!doctype html>",),
+}
+"""How a file of each kind starts; circuits start as reports do."""
+
+
+def check_writable(path: str, where: str, inputs: tuple[str, ...] = (), kind: str = "report") -> None:
+    """Make sure that a file can be written there, before any work is done: a report or circuit, or another `kind`, which may
+    replace one of the same kind only. Leaves nothing behind.
 
     Raises: InputError: no such directory, it is a directory or no regular file, one of `inputs`, or no permission.
     """
@@ -105,9 +112,7 @@ def check_writable(
             )
         if any(os.path.exists(given) and os.path.samefile(given, target) for given in inputs):
             raise InputError("certify", where, f"{path} is read by this run", "another file", "")
-        kind = "figure" if figure else "counterexample" if counterexample else "report"
-        starts = _FIGURES if figure else _COUNTEREXAMPLES if counterexample else (b"{",)
-        if not _replaceable(target, starts):
+        if not _replaceable(target, _STARTS[kind]):
             needed = f"a new file, or an earlier {kind}"
             raise InputError("certify", where, f"{path} exists and is no {kind}", needed, "choose another name")
         if not os.access(target, os.W_OK):
@@ -119,10 +124,6 @@ def check_writable(
         os.unlink(probe)
     except OSError as error:
         raise InputError("certify", where, f"{path} cannot be written ({error.strerror})", "a file to write", "") from None
-
-
-_FIGURES = (b"\x89PNG", b"%PDF", b"<?xml", b"<svg")
-_COUNTEREXAMPLES = (b"sat\n", b"unsat\n", b"unknown\n")
 
 
 def _replaceable(target: str, starts: tuple[bytes, ...]) -> bool:

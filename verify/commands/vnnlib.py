@@ -37,7 +37,7 @@ def run(options: Options) -> int:
     """Decide, and say it in one word. Returns the exit code. Raises: InputError."""
     spec, paths = _given(options)
     if options.out is not None:
-        check_writable(options.out, "--out", (spec, *paths.values()), counterexample=True)
+        check_writable(options.out, "--out", (spec, *paths.values()), kind="counterexample")
     began = time.monotonic()
     interrupted = False
     search: Search | None = None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from verify.report import rounded_down
+
 if TYPE_CHECKING:
     from specs.circuit import Circuit
     from specs.model import Model
     from verify.report import Minimality, Report, WitnessReport
 
-__all__ = ["show_circuit", "show_model", "show_report", "show_wang"]
+__all__ = ["flat", "minimality_said", "ranges", "show_circuit", "show_model", "show_report", "show_wang"]
 
 _WIDE = 200
 """Columns where standard output is no terminal: nothing may be cut for a program that reads it."""
@@ -63,7 +66,7 @@ def show_circuit(circuit: Circuit) -> None:
     for site, granularity in circuit.scope.items():
         kept = circuit.kept[site]
         count = kept if isinstance(kept, str) else len(kept)
-        table.add_row(*_said(site, granularity, count, _ranges(kept) if not isinstance(kept, str) else ""))
+        table.add_row(*_said(site, granularity, count, ranges(kept) if not isinstance(kept, str) else ""))
     console.print(table)
 
 
@@ -79,7 +82,7 @@ def show_report(report: Report) -> None:
             Text(f"circuit {report.circuit.file}: {report.circuit.size} of {report.circuit.scope_size} components kept")
         )
     if report.minimality is not None:
-        for line in _minimality(report.minimality):
+        for line in minimality_said(report.minimality):
             console.print(Text(line), soft_wrap=True)
     console.print(Text(f"spec {report.spec}; model {report.model}, sha256 {report.model_sha256}"), soft_wrap=True)
     claims = _table("claim", "verdict", "margin", "largest deviation", "decided by", "time_s", "reason", right=_NUMBERS)
@@ -87,7 +90,7 @@ def show_report(report: Report) -> None:
         cells = (
             claim.label,
             claim.verdict,
-            _short(claim.margin),
+            rounded_down(claim.margin) if claim.margin is not None else "",
             _short(claim.deviation),
             claim.decided_by,
             f"{claim.time_s:.2f}",
@@ -127,7 +130,7 @@ def show_wang(claims: list[dict[str, Any]]) -> None:
 _NUMBERS = frozenset({"margin", "largest deviation", "time_s", "asked", "decided"})
 
 
-def _minimality(told: Minimality) -> list[str]:
+def minimality_said(told: Minimality) -> list[str]:
     """What was shown, in a sentence or two."""
     said = {
         "proven": f"It is {told.level}-minimal: every smaller circuit that must fail for that is refuted.",
@@ -141,7 +144,7 @@ def _minimality(told: Minimality) -> list[str]:
     if told.core:
         lines.append(f"every faithful circuit keeps {', '.join(told.core)}")
     if told.smaller is not None:
-        lines.append("smaller: " + "; ".join(f"{site} {_ranges(tuple(kept))}" for site, kept in told.smaller.items()))
+        lines.append("smaller: " + "; ".join(f"{site} {ranges(tuple(kept))}" for site, kept in told.smaller.items()))
     return lines
 
 
@@ -149,7 +152,7 @@ def _witness(witness: WitnessReport) -> Table:
     table = _table(
         f"witness of {witness.claim}", "model", "circuit", "difference", right=frozenset({"model", "circuit", "difference"})
     )
-    pairs = list(zip(_flat(witness.model_output), _flat(witness.circuit_output), strict=False))
+    pairs = list(zip(flat(witness.model_output), flat(witness.circuit_output), strict=False))
     for i, (model, circuit) in enumerate(pairs[:_ROWS]):
         difference = None if model is None or circuit is None else circuit - model
         table.add_row(*_said(f"output {i}", _short(model), _short(circuit), _short(difference)))
@@ -161,9 +164,10 @@ def _witness(witness: WitnessReport) -> Table:
 _ROWS = 20
 
 
-def _flat(values: object) -> list[float | None]:
+def flat(values: object) -> list[float | None]:
+    """The numbers of nested lists in order; None for what is no number."""
     if isinstance(values, list):
-        return [number for entry in values for number in _flat(entry)]  # pyright: ignore[reportUnknownVariableType]
+        return [number for entry in values for number in flat(entry)]  # pyright: ignore[reportUnknownVariableType]
     return [float(values)] if isinstance(values, int | float) else [None]
 
 
@@ -171,7 +175,7 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _ranges(indices: tuple[int, ...]) -> str:
+def ranges(indices: Iterable[int]) -> str:
     """`0-3, 7, 9-12`."""
     parts: list[list[int]] = []
     for index in sorted(indices):
