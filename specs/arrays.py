@@ -173,7 +173,8 @@ def _picked(array: NDArray[Any], name: str, indices: tuple[int, ...], file: str,
 def _finite(array: NDArray[Any], name: str, file: str, where: str) -> Floats:
     if array.size * 8 > MAX_BYTES:
         raise InputError(file, where, f"{name} has {array.size} numbers", f"at most {MAX_BYTES // 8}", "pick some by `index`")
-    found = array.astype(np.float64)
+    with np.errstate(all="ignore"):  # what does not fit is infinite, and said below
+        found = array.astype(np.float64)
     if not (good := np.isfinite(found)).all():
         place = tuple(int(i) for i in np.argwhere(~good)[0])
         raise InputError(file, where, f"{name} has {found[place]} at {jsonpath(place)[1:] or '[]'}", "finite numbers")

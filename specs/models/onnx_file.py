@@ -11,6 +11,7 @@ from onnx import external_data_helper, inliner, numpy_helper
 
 from bounds.ops.base import Shape
 from specs.errors import InputError
+from specs.models.onnx_size import check_functions, check_tensors
 from specs.models.runtime import Array
 
 __all__ = ["OLDEST", "File", "parse"]
@@ -61,6 +62,7 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
         raise InputError(
             shown, "", f"ONNX opset {opset}", f"opset {OLDEST} or later is read", "convert it with onnx.version_converter"
         )
+    check_functions(original, shown)
     model = inliner.inline_local_functions(original) if original.functions else original
     graph = model.graph
     if graph.sparse_initializer:
@@ -88,6 +90,7 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
             "for tokens, take one-hot or embedded ones as input",
         )
     shape = _shape(inputs[0], shown, input_shape)
+    check_tensors(model, inputs[0].name, shape, shown)
     return File(original, model, constants, inputs[0].name, shape, _TYPES[kind], graph.output[0].name, opset)
 
 
