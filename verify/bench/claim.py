@@ -74,7 +74,7 @@ def asked(suite: Suite, run: Run, bench: Path | None) -> Asked:
     means = {"kind": "mean", "mean": _background(network, bench, suite.file)}
     patching: dict[str, Any] = means if experiment.patching == "mean" else {"kind": experiment.patching}
     if experiment.patching in ("reachable", "resample", "closed"):
-        patching[experiment.patching] = ball
+        patching[experiment.patching] = _box(loaded, run.index, epsilon * experiment.patch_factor, suite.file)
     named = {} if network.outputs is None else {"outputs": list(network.outputs)}
     spec = {
         "format": "certify.spec/1",

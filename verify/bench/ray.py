@@ -27,7 +27,7 @@ def answers(suite: Suite, asked: Sequence[Run], bench: Path | None, address: str
         ) from None
     ours: Any = ray
     try:
-        ours.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+        ours.init(address=address, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError("certify", "--ray", f"{address}: {said}", "the address of a running cluster, or local") from None

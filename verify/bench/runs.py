@@ -49,6 +49,8 @@ def digest(suite: Suite, run: Run) -> str:
     """Of all that defines a run and changes its result: a row with another digest is no answer to it."""
     experiment = suite.experiments[run.experiment]
     claim = experiment.model_dump(mode="json", include={"input", "patching", "budget"})
+    if experiment.patch_factor != 1:
+        claim["patch_factor"] = experiment.patch_factor
     network = suite.networks[run.network].model_dump(mode="json")
     for part in ("model", "data", "background"):
         if network[part] is not None and network[part]["sha256"] is not None:

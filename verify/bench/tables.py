@@ -51,9 +51,9 @@ def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence
     rule = suite.calibration
     notes = [
         f"Input: {'the ball around each input' if experiment.input == 'ball' else 'each input itself'}; patching: "
-        f"{experiment.patching}; at most {experiment.budget.time_s:g} s for each search and each certification.",
-        f"δ: {rule.share:g} of the median gap between the two largest outputs over the data's first {rule.inputs} inputs, of a "
-        "regression's standard deviation there; ε: L∞, in the data's units.",
+        f"{_patching(experiment)}; at most {experiment.budget.time_s:g} s for each search and each certification.",
+        f"δ: {rule.share:g} of the median gap between the two largest outputs over the data's first {rule.inputs} inputs (all, "
+        "where it has fewer), of a regression's outputs of their standard deviation there; ε: L∞, in the data's units.",
     ]
     if not all(line.bracketed for line in told):
         notes.append("A lower bound was above an upper one: this must not be, and says that something is wrong.")
@@ -61,6 +61,14 @@ def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence
         notes.append(f"{sum(line.failed for line in told)} runs gave no answer (see the rows) and are in no figure.")
     said = (experiment.note,) if experiment.note else ()
     return Table(name, experiment.title, (*said, *notes), header, tuple(_cells(line) for line in told))
+
+
+def _patching(experiment: Experiment) -> str:
+    """As the notes say it."""
+    if experiment.patching in ("zero", "mean"):
+        return experiment.patching
+    around = "the ball" if experiment.patch_factor == 1 else f"a ball of {experiment.patch_factor:g} times the radius"
+    return f"{experiment.patching} over {around}"
 
 
 def _cells(line: Line) -> tuple[str, ...]:

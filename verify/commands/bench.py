@@ -141,5 +141,7 @@ def _shown(rows: Iterator[Row], done: int, of: int, quiet: bool) -> Iterator[Row
 
 def _said(options: Options) -> str:
     """The command, as it can be given again."""
-    words = ["certify bench", options.suite, *(f"--only {name}" for name in options.only), f"--jobs {options.jobs}"]
+    where = f"--ray {options.ray}" if options.ray is not None else f"--jobs {options.jobs}"
+    data = ("--data DIR",) if options.data is not None else ()
+    words = ["certify bench", options.suite, *data, *(f"--only {name}" for name in options.only), where]
     return " ".join(words)
