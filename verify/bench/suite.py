@@ -151,9 +151,9 @@ class Experiment(Record):
     """Methods on inputs of networks, all for the same kind of claim.
 
     `input`: the claim is over the ball around each input, or at the input alone (`point`). `patching`: what ablated components
-    take; `reachable`, `resample` and `closed` are over the ball, or one of `patch_factor` times its radius. Radius and tolerance
-    are the network's, times each of the factors. The first of `methods` is what the others are compared with. `note` is printed
-    under the tables.
+    take; `reachable`, `resample` and `closed` are over the ball, or one of `patch_factor` times its radius. Radius and
+    tolerance are the network's, times each of the factors. The first of `methods` is what the others are compared with. `note`
+    is printed under the tables.
     """
 
     title: str
