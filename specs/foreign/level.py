@@ -12,6 +12,8 @@ from specs.foreign.select import Selection, select
 
 __all__ = ["Components", "components", "some"]
 
+_WHOLE = "the file's neurons are left out: nodes are kept or ablated whole"
+
 
 @dataclass(frozen=True, slots=True)
 class Components:
@@ -46,6 +48,9 @@ def components(
     if not by_edges:
         kept, notes = select([node for node in circuit.nodes if node.kind != "output"], selection, file)
         parts = tuple(replace(node, kept=node.name in kept) for node in circuit.nodes)
+        if selection.given and any(node.units is not None for node in parts):
+            notes.append(_WHOLE)
+            parts = tuple(replace(node, units=None) for node in parts)
         edges = frozenset(edge.name for edge in circuit.edges if edge.kept) if not selection.given else frozenset[str]()
         return Components(parts, _dead(circuit, edges), (*circuit.notes, *notes))
     kept, notes = select(circuit.edges, selection, file)
@@ -62,7 +67,7 @@ def components(
     if alone := flagged - touched - {node.name for node in circuit.nodes if node.kind == "output"}:
         notes.append(f"kept in the file though no kept edge touches them: {some(alone)}")
     if any(node.units is not None for node in circuit.nodes):
-        notes.append("the file's neurons are left out: nodes are kept or ablated whole")
+        notes.append(_WHOLE)
     return Components(parts, _dead(circuit, kept), (*circuit.notes, *notes))
 
 

@@ -7,6 +7,7 @@ Older files hold plain booleans where newer ones hold mappings; NaN stands for "
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,10 @@ def read(request: Request) -> ToolCircuit:
 def _document(file: str) -> ToolCircuit:
     top = mapping(read_document(file, nan=True), Place(file), "nodes", "edges")
     nodes = {name: _entry(name, entry, Place(file, "nodes", name)) for name, entry in _items(top, "nodes", file)}
+    for name, entry in _items(top, "neurons", file) if top.get("neurons") is not None else ():  # where older files have them
+        if name not in nodes:
+            raise Place(file, "neurons", name).error(f"neurons of {name!r}", "a node of the file")
+        nodes[name] = replace(nodes[name], units=_units(nodes[name], entry, Place(file, "neurons", name)))
     edges: list[Edge] = []
     for name, entry in _items(top, "edges", file):
         place = Place(file, "edges", name)
@@ -56,14 +61,18 @@ def _entry(name: str, entry: Value, place: Place) -> Node:
         return Node(name, node.kind, node.layer, node.index, entry)
     fields = mapping(entry, place, "in_graph")
     score = scored(number(fields["score"], place.at("score"))) if fields.get("score") is not None else None
-    units = None
-    if fields.get("neurons") is not None and node.kind != "output":
-        place, values = place.at("neurons"), listing(fields["neurons"], place.at("neurons"))
-        # The tool writes the rows of a whole layer's heads for each of them.
-        if node.index is not None and node.index < len(values) and isinstance(values[node.index], list):
-            place, values = place.at(node.index), listing(values[node.index], place)
-        units = tuple(flag(value, place.at(i)) for i, value in enumerate(values))
+    units = None if fields.get("neurons") is None else _units(node, fields["neurons"], place.at("neurons"))
     return Node(name, node.kind, node.layer, node.index, flag(fields["in_graph"], place.at("in_graph")), score, units)
+
+
+def _units(node: Node, entry: Value, place: Place) -> tuple[bool, ...] | None:
+    if node.kind == "output":
+        return None
+    values = listing(entry, place)
+    # The tool writes the rows of a whole layer's heads for each of them.
+    if node.index is not None and node.index < len(values) and isinstance(values[node.index], list):
+        place, values = place.at(node.index), listing(values[node.index], place)
+    return tuple(flag(value, place.at(i)) for i, value in enumerate(values))
 
 
 def _node(name: str, place: Place) -> Node:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import sys
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from specs.errors import InputError
-from specs.foreign.circuit import Edge, Node, ToolCircuit
+from specs.foreign.circuit import Edge, Node, Request, ToolCircuit
 from specs.foreign.level import components
 from specs.foreign.pickles import read_archive, read_pickle, rows
 from specs.foreign.place import place
 from specs.foreign.select import Selection, select
 from specs.formats import formats, reader
 from specs.formats.circuit_tracer import cantor
-from specs.model import Model, model_from_module
+from specs.model import Model, load_model, model_from_module
 from verify.cli import _FORMATS
 
 
@@ -142,6 +147,36 @@ def test_a_map_that_does_not_fit_is_told(entries: str, said: str, model: Model, 
     (tmp_path / "map.json").write_text(entries)
     with pytest.raises(InputError, match=said):
         place(ToolCircuit("t", (node("m0", kept=False),)), model, str(tmp_path / "f"), map_file=str(tmp_path / "map.json"))
+
+
+def test_older_eap_files_hold_plain_booleans_and_neurons_apart(tmp_path: Path) -> None:
+    nodes = {"input": True, "a0.h0": True, "m0": False, "logits": True}
+    edges = {"input->a0.h0<q>": True, "input->m0": {"score": float("nan"), "in_graph": False}, "a0.h0->logits": True}
+    entries = {"cfg": {}, "nodes": nodes, "edges": edges, "neurons": {"a0.h0": [[True, False]], "input": [True, True]}}
+    (tmp_path / "old.json").write_text(json.dumps(entries))
+    found = reader("eap")(Request(str(tmp_path / "old.json")))
+    by_name = {node.name: node for node in found.nodes}
+    assert by_name["a0.h0"].units == (True, False) and by_name["m0"].kept is False
+    assert [(edge.kept, edge.score) for edge in found.edges] == [(True, None), (False, None), (True, None)]
+
+
+def test_sites_are_found_by_name_and_what_a_list_leaves_out_is_ablated(tmp_path: Path) -> None:
+    weights = [numpy_helper.from_array(np.eye(3, dtype=np.float32), f"w{i}") for i in range(3)]
+    names = ["x", "/blocks.0/hook_mlp_out", "m1", "y"]
+    nodes = [helper.make_node("MatMul", [a, f"w{i}"], [b]) for i, (a, b) in enumerate(pairwise(names))]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3])] for name in ("x", "y")]
+    file = tmp_path / "named.onnx"
+    graph = helper.make_graph(nodes, "named", ends[0], ends[1], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(file))
+    model = load_model(str(file), shown="model", where="", base=Path())
+    (tmp_path / "edges.json").write_text('[["embeds", "m1"], ["m1", "resid_post"]]')
+    given = reader("edge-pruning")(Request(str(tmp_path / "edges.json")))
+    made = place(given, model, str(tmp_path / "edges.json"), as_nodes=True)
+    assert made.circuit.kept == {"/blocks.0/hook_mlp_out": "none", "m1": "all"}
+    (tmp_path / "edges.json").write_text('[["m2", "resid_post"]]')
+    given = reader("edge-pruning")(Request(str(tmp_path / "edges.json")))
+    with pytest.raises(InputError, match="'m2'"):
+        place(given, model, str(tmp_path / "edges.json"), as_nodes=True)
 
 
 def test_pairing_is_one_to_one() -> None:
