@@ -1,168 +1,127 @@
-"""Graphs made node by node. Everything that is not affine or elementwise is lowered to these here, in one place."""
+"""Lowerings: what is none of the kinds of `bounds.ops.base` is made of them here, in one place."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bounds.channel import followed
-from bounds.graph import Graph, GraphError, Node
-from bounds.ops import Concat, Conv, Dense, Maximum, Reduce, Relu, Reshape, Scale, Sum, Take, Transpose
-from bounds.ops.base import Elementwise, Op, Shape
+from bounds.assembly import Assembly, real, text
+from bounds.graph import GraphError
+from bounds.ops import Conv, Maximum, Product, Reciprocal, Relu, Softmax, Square, Sum, Take
+from bounds.recognise import gated
 from bounds.window import counts, overshoot, padded, windows
 
 __all__ = ["Builder"]
 
 
-@dataclass(eq=False)
-class Builder:
-    """Methods take names of tensors, and constants (held as float64), add a node called `name`, and return `name`.
+class Builder(Assembly):
+    """`Assembly` with convolution, pooling, products and softmax. Convolution and pooling have channels on axis 1."""
 
-    Tensors that a lowering needs on the way are called `name#tag` and are no sites. Shapes are those at batch size one, the
-    model's own leading axis included. Channels are followed: convolution and pooling have them on axis 1, and they are kept
-    for as long as one axis counts exactly them. Raises: GraphError: a name used twice or unknown, shapes that do not fit.
-    """
+    # products ----------------------------------------------------------------------------------------------------------------
 
-    input: str
-    input_shape: Shape
-    _nodes: dict[str, Node] = field(default_factory=dict[str, Node])
-    _derived: set[str] = field(default_factory=set[str])
+    def matmul(self, a: str, b: str, *, name: str) -> str:
+        """`a b` over the last two axes, leading ones broadcast. Shapes: `(..., n, k)`, `(..., k, m)` to `(..., n, m)`."""
+        left, right = self.shape(a), self.shape(b)
+        if min(len(left), len(right)) < 2 or left[-1] != right[-2]:
+            raise GraphError(f"tensor {name!r}: a product of {text(left)} and {text(right)}")
+        try:
+            lead = tuple(np.broadcast_shapes(left[:-2], right[:-2]))
+        except ValueError as error:
+            raise GraphError(f"tensor {name!r}: a product of {text(left)} and {text(right)}") from error
+        flat = [
+            self.reshape(
+                self._repeated(x, (*lead, *shape[-2:]), name),
+                (*lead, shape[-2] * shape[-1]),
+                name=self.fresh(name, "flat"),
+            )
+            for x, shape in ((a, left), (b, right))
+        ]
+        both = self.concat(flat, -1, name=self.fresh(name, "factors"))
+        return self._add(Product(left[-2], left[-1], right[-1]), (both,), name, None)
 
-    def shape(self, x: str) -> Shape:
-        """Shape of a tensor, without our batch axis."""
-        return self.input_shape if x == self.input else self._node(x).shape
+    def mul(self, a: str, b: str, *, name: str) -> str:
+        """`a b` element by element, broadcast."""
+        if a == b:
+            return self.elementwise(Square(), a, name=name)
+        known = gated(self._nodes, self._cubes, a, b)
+        if known is not None and self.shape(a) == self.shape(b):
+            x = known.x if known.before == 1 else self.scale(known.x, known.before, name=self.fresh(name, "argument"))
+            if known.after == 1:
+                return self.elementwise(known.op, x, name=name)
+            return self.scale(self.elementwise(known.op, x, name=self.fresh(name, "activation")), known.after, name=name)
+        try:
+            shape = tuple(np.broadcast_shapes(self.shape(a), self.shape(b)))
+        except ValueError as error:
+            given = f"{text(self.shape(a))} and {text(self.shape(b))}"
+            raise GraphError(f"tensor {name!r}: shapes {given} do not broadcast") from error
+        axes = {self.channel_axis(x) for x in (a, b) if self.shape(x) == shape} - {None}
+        ones = [self.reshape(self._repeated(x, shape, name), (*shape, 1), name=self.fresh(name, "flat")) for x in (a, b)]
+        both = self.concat(ones, -1, name=self.fresh(name, "factors"))
+        product = self._add(Product(), (both,), self.fresh(name, "product"), None)
+        self.reshape(product, shape, name=name)
+        self._nodes[name] = replace(self._nodes[name], channel_axis=axes.pop() if len(axes) == 1 else None)
+        return name
 
-    def channel_axis(self, x: str) -> int | None:
-        """The axis that counts convolution channels, where there is one."""
-        return None if x == self.input else self._node(x).channel_axis
+    def power(self, x: str, exponent: int, *, name: str) -> str:
+        """A power of 1 to 4."""
+        if exponent == 1:
+            return self.scale(x, name=name)
+        square = self.elementwise(Square(), x, name=name if exponent == 2 else self.fresh(name, "square"))
+        if exponent == 4:
+            return self.elementwise(Square(), square, name=name)
+        if exponent == 3:
+            self._cubes[name] = x
+            return self.mul(square, x, name=name)
+        return square
 
-    def build(self, output: str) -> Graph:
-        """The graph that computes `output`, without what it does not need."""
-        needed = {output}
-        for node in reversed(self._nodes.values()):
-            if node.name in needed:
-                needed.update(node.inputs)
-        return Graph(self.input, self.input_shape, tuple(n for n in self._nodes.values() if n.name in needed), output)
+    def matmul_constant(self, x: str, weight: Tensor, *, name: str) -> str:
+        """`x W` over the last two axes, leading ones broadcast. Shapes: `(..., n, k)`, `weight` `(..., k, m)`."""
+        left, right = self.shape(x), tuple(weight.shape)
+        if min(len(left), len(right)) < 2 or left[-1] != right[-2]:
+            raise GraphError(f"tensor {name!r}: a product of {text(left)} and {text(right)}")
+        if math.prod(right[:-2]) == 1 and len(right) <= len(left):
+            return self.dense(x, weight.reshape(right[-2:]).T, name=name)
+        try:
+            lead = tuple(np.broadcast_shapes(left[:-2], right[:-2]))
+        except ValueError as error:
+            raise GraphError(f"tensor {name!r}: a product of {text(left)} and {text(right)}") from error
+        count = math.prod(lead)
+        rows = self.reshape(
+            self._repeated(x, (*lead, *left[-2:]), name), (count, *left[-2:]), name=self.fresh(name, "matrices")
+        )
+        parts: list[str | Tensor] = []
+        for i, matrix in enumerate(weight.expand(*lead, *right[-2:]).reshape(count, *right[-2:])):
+            part = self.slice(rows, [slice(i, i + 1), slice(None), slice(None)], name=self.fresh(name, "matrix"))
+            parts.append(self.dense(part, matrix.T, name=self.fresh(name, "product")))
+        whole = self.concat(parts, 0, name=self.fresh(name, "whole"))
+        return self.reshape(whole, (*lead, left[-2], right[-1]), name=name)
 
-    def fresh(self, name: str, tag: str) -> str:
-        """A name for a tensor on the way to `name`. It is no site."""
-        i = 0
-        while (made := f"{name}#{tag}{i}") in self._derived or made in self._nodes:
-            i += 1
-        self._derived.add(made)
-        return made
+    def divide(self, a: str, b: str, *, name: str) -> str:
+        """`a / b` element by element, broadcast: bounded as a product with the reciprocal."""
+        return self.mul(a, self.elementwise(Reciprocal(), b, name=self.fresh(name, "reciprocal")), name=name)
 
-    # single ops --------------------------------------------------------------------------------------------------------------
-
-    def elementwise(self, op: Elementwise, x: str, *, name: str) -> str:
-        return self._add(op, (x,), name, self.channel_axis(x))
-
-    def dense(self, x: str, weight: Tensor, bias: Tensor | None = None, *, name: str) -> str:
-        """`x W^T + b` over the last axis. Shapes: `weight` `(out, in)`, `bias` `(out,)`."""
-        shape, axis = self.shape(x), self.channel_axis(x)
-        if not shape or weight.dim() != 2 or weight.shape[1] != shape[-1]:
-            raise GraphError(f"tensor {name!r}: weight {_text(weight.shape)} does not fit {_text(shape)}")
-        kept = axis if axis is not None and axis < len(shape) - 1 else None
-        return self._add(Dense(_real(weight), None if bias is None else _real(bias)), (x,), name, kept)
-
-    def dense_left(self, x: str, weight: Tensor, *, name: str) -> str:
-        """`W x` over the last axis but one. Shapes: `weight` `(out, in)`, `x` `(..., in, n)`."""
-        order = [*range(len(self.shape(x)) - 2), len(self.shape(x)) - 1, len(self.shape(x)) - 2]
+    def softmax(self, x: str, axis: int = -1, absent: Tensor | None = None, *, name: str) -> str:
+        """Softmax along an axis over the entries that are not `absent` (bool, broadcasts to `x`'s shape)."""
+        shape = self.shape(x)
+        axis = axis % len(shape)
+        order = [a for a in range(len(shape)) if a != axis] + [axis]
+        if absent is not None:
+            absent = absent.expand(shape).permute(order)
+            if bool(absent.all(-1).any()):
+                raise GraphError(f"tensor {name!r}: softmax over a row that is masked out as a whole")
+        if axis == len(shape) - 1:
+            return self._add(Softmax(absent), (x,), name, self.channel_axis(x))
         turned = self.transpose(x, order, name=self.fresh(name, "turned"))
-        return self.transpose(self.dense(turned, weight, name=self.fresh(name, "dense")), order, name=name)
+        made = self._add(Softmax(absent), (turned,), self.fresh(name, "softmax"), self.channel_axis(turned))
+        return self.transpose(made, [order.index(a) for a in range(len(shape))], name=name)
 
-    def scale(self, x: str, weight: Tensor | float | None = None, bias: Tensor | float | None = None, *, name: str) -> str:
-        """`w x + b`. `x` is repeated first along axes that the constants widen."""
-        w = None if weight is None else _real(weight)
-        b = None if bias is None else _real(bias)
-        x = self._widened(x, [c.shape for c in (w, b) if c is not None], name)
-        return self._add(Scale(w, b), (x,), name, self.channel_axis(x))
-
-    def reshape(self, x: str, shape: Iterable[int], *, name: str) -> str:
-        before, after = self.shape(x), tuple(shape)
-        if math.prod(before) != math.prod(after):
-            raise GraphError(f"tensor {name!r}: {_text(before)} does not reshape to {_text(after)}")
-        op = Scale() if before == after else Reshape(before, after)
-        return self._add(op, (x,), name, self._followed(x, self._positions(x).reshape(after)))
-
-    def transpose(self, x: str, order: Sequence[int], *, name: str) -> str:
-        axis = self.channel_axis(x)
-        return self._add(Transpose(tuple(order)), (x,), name, None if axis is None else list(order).index(axis))
-
-    def take(self, x: str, index: Tensor, fill: Tensor | None = None, *, name: str) -> str:
-        """Elements of `x` by flat position, in the shape of `index`; where it is -1, `fill` or 0."""
-        if index.numel() and int(index.max()) >= math.prod(self.shape(x)):
-            raise GraphError(f"tensor {name!r}: position {int(index.max())} in {_text(self.shape(x))}")
-        kept = None if fill is None else torch.where(index < 0, _real(fill).expand(index.shape), 0.0)
-        return self._add(Take(index.contiguous(), self.shape(x), kept), (x,), name, self._followed(x, index))
-
-    def reduce(self, x: str, axes: Iterable[int], *, mean: bool, keepdims: bool = True, name: str) -> str:
-        """Sum or mean over `axes`."""
-        shape, axis = self.shape(x), self.channel_axis(x)
-        gone = tuple(sorted({a % len(shape) for a in axes}))
-        channel = None if axis in gone else axis
-        op = Reduce(gone, shape, mean)
-        if keepdims:
-            return self._add(op, (x,), name, channel)
-        whole = self._add(op, (x,), self.fresh(name, "reduced"), channel)
-        return self.reshape(whole, [n for a, n in enumerate(shape) if a not in gone], name=name)
-
-    # several tensors ---------------------------------------------------------------------------------------------------------
-
-    def add(self, a: str, b: str, *, name: str) -> str:
-        return self.sum((a, b), (1, 1), name=name)
-
-    def sub(self, a: str, b: str, *, name: str) -> str:
-        return self.sum((a, b), (1, -1), name=name)
-
-    def sum(self, inputs: Sequence[str], signs: Sequence[int] | None = None, *, name: str) -> str:
-        """`sum_i sign_i x_i` with broadcasting; by default all signs are 1."""
-        shapes = [self.shape(x) for x in inputs]
-        wide = tuple(self._widened(x, shapes, name) for x in inputs)
-        axes = {self.channel_axis(x) for x in wide} - {None}
-        return self._add(Sum(tuple(signs or [1] * len(wide))), wide, name, axes.pop() if len(axes) == 1 else None)
-
-    def concat(self, parts: Sequence[str | Tensor], axis: int, *, name: str) -> str:
-        """Tensors, and constants among them, one after another along `axis`."""
-        shapes = [self.shape(p) if isinstance(p, str) else tuple(p.shape) for p in parts]
-        axis = axis % len(shapes[0])
-        varying = [p for p in parts if isinstance(p, str)]
-        widths = tuple(self.shape(p)[axis] for p in varying)
-        if len({s[:axis] + s[axis + 1 :] for s in shapes}) != 1:
-            raise GraphError(f"tensor {name!r}: shapes {', '.join(map(_text, shapes))} do not join along axis {axis}")
-        axes = {self.channel_axis(p) for p in varying}
-        channel = axes.pop() if len(axes) == 1 else None
-        if len(varying) == len(parts) > 1:
-            return self._add(Concat(axis, widths), tuple(varying), name, channel)
-        joined = varying[0]
-        if len(varying) > 1:
-            joined = self._add(Concat(axis, widths), tuple(varying), self.fresh(name, "joined"), channel)
-        places = torch.split(self._positions(joined), list(widths), dim=axis)
-        found, known = iter(places), [None if isinstance(p, str) else _real(p) for p in parts]
-        index = torch.cat([next(found) if p is None else torch.full(p.shape, -1) for p in known], dim=axis)
-        holes = iter(places)
-        fill = torch.cat([torch.zeros(next(holes).shape, dtype=torch.float64) if p is None else p for p in known], dim=axis)
-        return self.take(joined, index, fill, name=name)
-
-    # moved elements ----------------------------------------------------------------------------------------------------------
-
-    def slice(self, x: str, slices: Sequence[slice], *, name: str) -> str:
-        """`x[slices]`, steps positive. Shape: an axis a slice, none lost."""
-        return self.take(x, self._positions(x)[tuple(slices)], name=name)
-
-    def expand(self, x: str, shape: Sequence[int], *, name: str) -> str:
-        """Repeat along axes of length one and new leading ones."""
-        return self.take(x, self._positions(x).expand(*shape), name=name)
-
-    def pad(self, x: str, begins: Sequence[int], ends: Sequence[int], value: float = 0.0, *, name: str) -> str:
-        """Add `begins` and `ends` elements `value` along every axis; negative numbers take away."""
-        index = padded(self._positions(x), begins, ends)
-        fill = None if value == 0 else torch.where(index < 0, value, 0.0).double()
-        return self._add(Take(index, self.shape(x), fill), (x,), name, self._followed(x, index))
+    def _repeated(self, x: str, shape: Sequence[int], name: str) -> str:
+        return x if self.shape(x) == tuple(shape) else self.expand(x, shape, name=self.fresh(name, "wide"))
 
     # windows -----------------------------------------------------------------------------------------------------------------
 
@@ -184,14 +143,14 @@ class Builder:
         shape, rank = self.shape(x), weight.dim() - 2
         begins, ends = list(pads_begin or [0] * rank), list(pads_end or pads_begin or [0] * rank)
         if rank not in (1, 2) or len(shape) != rank + 2 or weight.shape[1] * groups != shape[1]:
-            given = f"{_text(shape)} with weight {_text(weight.shape)}, groups {groups}"
+            given = f"{text(shape)} with weight {text(weight.shape)}, groups {groups}"
             raise GraphError(f"tensor {name!r}: convolution of {given}; one or two axes of space are supported")
         if begins != ends or min(begins) < 0:
             x = self.pad(x, [0, 0, *begins], [0, 0, *ends], name=self.fresh(name, "pad"))
             begins = [0] * rank
         op = Conv(
-            _real(weight),
-            None if bias is None else _real(bias),
+            real(weight),
+            None if bias is None else real(bias),
             tuple(stride or [1] * rank),
             tuple(begins),
             tuple(dilation or [1] * rank),
@@ -277,49 +236,3 @@ class Builder:
         if last:
             return self._add(Maximum(), (b, over, a), name, 1)
         return self._inner(Maximum(), (b, over, a), name, "max")
-
-    # plumbing ----------------------------------------------------------------------------------------------------------------
-
-    def _node(self, x: str) -> Node:
-        if x not in self._nodes:
-            raise GraphError(f"no tensor is called {x!r}")
-        return self._nodes[x]
-
-    def _add(self, op: Op, inputs: tuple[str, ...], name: str, channel_axis: int | None) -> str:
-        if name == self.input or name in self._nodes:
-            raise GraphError(f"tensor {name!r} is assigned twice")
-        try:
-            shape = op.forward(*(torch.zeros(1, *self.shape(x), dtype=torch.float64) for x in inputs)).shape[1:]
-        except (RuntimeError, IndexError, ValueError) as error:
-            given = ", ".join(_text(self.shape(x)) for x in inputs)
-            raise GraphError(f"tensor {name!r}: {type(op).__name__} does not take {given} ({error})") from error
-        self._nodes[name] = Node(name, op, inputs, tuple(shape), name not in self._derived, channel_axis)
-        return name
-
-    def _inner(self, op: Op, inputs: tuple[str, ...], name: str, tag: str) -> str:
-        return self._add(op, inputs, self.fresh(name, tag), None)
-
-    def _positions(self, x: str) -> Tensor:
-        return torch.arange(math.prod(self.shape(x))).reshape(self.shape(x))
-
-    def _widened(self, x: str, shapes: Iterable[Sequence[int]], name: str) -> str:
-        before = self.shape(x)
-        try:
-            shape = tuple(torch.broadcast_shapes(before, *shapes))
-        except RuntimeError as error:
-            raise GraphError(f"tensor {name!r}: shapes {', '.join(map(_text, (before, *shapes)))} do not broadcast") from error
-        if shape == before:
-            return x
-        index = self._positions(x).expand(shape).contiguous()
-        return self._add(Take(index, before), (x,), self.fresh(name, "wide"), self._followed(x, index))
-
-    def _followed(self, x: str, index: Tensor) -> int | None:
-        return followed(self.shape(x), self.channel_axis(x), index)
-
-
-def _real(value: Tensor | float) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64).detach()
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "scalar"

@@ -10,7 +10,7 @@ import torch
 from bounds.domains.refine import closure
 from bounds.gates import Gate, Gates
 from bounds.graph import Graph, Node
-from bounds.ops.base import Elementwise, Shape
+from bounds.ops.base import Nonlinear, Shape
 from bounds.ops.take import Take
 from bounds.query import Query
 from bounds.region import Region
@@ -39,7 +39,7 @@ def twin(graph: Graph, tensors: Iterable[str]) -> tuple[Graph, dict[str, str]]:
     its values matter. The second run comes first: its values are there when the first run's tensors are replaced.
     """
     wanted = set(tensors)
-    wanted |= {reader.name for name in wanted for reader in graph.readers[name] if isinstance(reader.op, Elementwise)}
+    wanted |= {reader.name for name in wanted for reader in graph.readers[name] if isinstance(reader.op, Nonlinear)}
     for node in reversed(graph.nodes):
         if node.name in wanted:
             wanted.update(node.inputs)

@@ -12,7 +12,7 @@ from bounds.backends.program import Array, Goal, Index, Program, flat
 from bounds.backends.wanted import Flags, flags, wanted_elements
 from bounds.domains.trace import Trace
 from bounds.graph import Node
-from bounds.ops.base import Affine
+from bounds.ops.base import Affine, Lines
 from bounds.ops.relu import LeakyRelu
 from bounds.query import Clauses, Margins, Norm
 from bounds.region import Box, Hull, Region
@@ -219,6 +219,7 @@ class _Encoder:
         open_ = ~active & ~inactive
         if open_.any():
             kinks, lines = at[open_], trace.lines(node)
+            assert isinstance(lines, Lines)
             found[kinks] = self.program.variables(lower[open_], upper[open_])
             a, b = (lines.au, lines.bu) if slope <= 1 else (lines.al, lines.bl)
             self.program.bend(source[kinks], found[kinks], slope, flat(a)[kinks], flat(b)[kinks])
@@ -266,6 +267,7 @@ class _Encoder:
             return
         source = node.inputs[0]
         lines, valid = trace.difference(node)
+        assert isinstance(lines, Lines)
         x_c, x_m = columns_c[source], columns_m[source]
         both &= flat(valid.to(torch.float64)) > 0
         both &= (x_c >= 0) & (x_m >= 0)

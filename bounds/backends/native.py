@@ -19,7 +19,7 @@ from bounds.domains.refine import circuit_trace, model_trace
 from bounds.domains.sharpen import difference_trace
 from bounds.domains.trace import Trace
 from bounds.graph import Graph
-from bounds.ops.base import Elementwise
+from bounds.ops.base import Nonlinear
 from bounds.query import Bound, Query
 from bounds.region import Region
 
@@ -143,7 +143,7 @@ class NativeBounder(Bounder):
     def _linear(self, trace: Trace, circuits: int) -> Tensor:
         graph = self.query.graph
         shared = linear.start(graph.output, self.query.margins.circuit.unsqueeze(0))
-        shared = linear.pull_back(trace, shared, stop=lambda n: isinstance(n.op, Elementwise) or n.name in trace.kept)
+        shared = linear.pull_back(trace, shared, stop=lambda n: isinstance(n.op, Nonlinear) or n.name in trace.kept)
         rows = self.query.margins.circuit.shape[0]
         every = torch.arange(circuits, device=graph.device)
         found: list[Tensor] = []

@@ -1,7 +1,7 @@
 """Backward linear bounds of two streams side by side: the model's values `y`, and the differences `d` of a circuit's from them.
 
 A circuit shares its weights and its input with the model, so most of what a relaxation loses on the two halves is the same and
-cancels in `d`. At an elementwise node, with `Y = f(y)` and `D = f(y + d) - f(y)`, a form `p Y + q D` is rewritten as
+cancels in `d`. At a non-linear node, with `Y = f(y)` and `D = f(y + d) - f(y)`, a form `p Y + q D` is rewritten as
 
     (p - w q) Y  +  w q f(y + d)  +  (1 - w) q D          for any w in [0, 1], element by element,
 
@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from bounds.domains import linear
-from bounds.domains.linear import dot, patched, select
+from bounds.domains.linear import patched
+from bounds.domains.relax import below, dot, gap, select
 from bounds.domains.trace import Trace
 from bounds.graph import Node
-from bounds.ops.base import Affine, Elementwise, Lines
-from bounds.region import Box
+from bounds.ops.base import Affine, Nonlinear
 from bounds.rounding import gamma
 
 __all__ = ["Mix", "Pair", "Steering", "concretize", "pull_back", "start"]
@@ -108,7 +108,7 @@ def pull_back(trace: Trace, pair: Pair, mix: Mix, which: Tensor | None = None, s
             q = None  # computed from what does not differ
             if p is None:
                 continue
-        if isinstance(node.op, Elementwise):
+        if isinstance(node.op, Nonlinear):
             p, q = _relax(trace, node, p, q, mix, which, constant, error, steering)
         elif p is not None:
             offset = node.op.offset() if isinstance(node.op, Affine) else None
@@ -212,17 +212,6 @@ def _spread(
         pending[source] = part
 
 
-def _side(a: Tensor, lines: Lines, constant: Tensor, which: Tensor | None) -> Tensor:
-    """`a f` from below by the lower line where `a` is positive, the upper one where it is negative."""
-    al, bl, au, bu = (select(x, which) for x in (lines.al, lines.bl, lines.au, lines.bu))
-    negative = a.clamp_max(0)
-    if bool((bl != 0).any()):
-        constant += dot((a - negative).flatten(2), bl.flatten(1))
-    if bool((bu != 0).any()):
-        constant += dot(negative.flatten(2), bu.flatten(1))
-    return torch.addcmul(a * al.unsqueeze(1), negative, (au - al).unsqueeze(1))
-
-
 def _relax(
     trace: Trace,
     node: Node,
@@ -234,7 +223,7 @@ def _relax(
     error: Tensor,
     steering: Steering,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """One elementwise step; see the module's first paragraph."""
+    """One non-linear step; see the module's first paragraph."""
     model = trace.model
     assert model is not None
     if q is None:
@@ -242,9 +231,9 @@ def _relax(
         if steering.charged:
             error += dot(p.flatten(2).abs(), model.rounding(node)[None])
         if steering.losses is not None:
-            loss = p.abs() * _gap(model.lines(node), model.read[node.inputs[0]], which)
+            loss = p.abs() * gap(model.lines(node), model.read[node.inputs[0]], which)
             steering.losses[node.name] = loss, torch.zeros_like(loss), torch.zeros_like(loss)
-        return _side(p, model.lines(node), constant, which), None
+        return below(p, model.lines(node), constant, which), None
     p = torch.zeros_like(q) if p is None else p
     if steering.weights is not None and node.name in steering.weights:
         w = steering.weights[node.name] * trace.difference(node)[1].unsqueeze(1) + ~trace.difference(node)[1].unsqueeze(1)
@@ -257,10 +246,10 @@ def _relax(
     shared = q * w
     own = q - shared
     rest = p - shared
-    circuit = _side(shared, trace.lines(node), constant, which)
-    into_model = _side(rest, model.lines(node), constant, which) + circuit
+    circuit = below(shared, trace.lines(node), constant, which)
+    into_model = below(rest, model.lines(node), constant, which) + circuit
     lines, _ = trace.difference(node)
-    into_delta = circuit + _side(own, lines, constant, which)
+    into_delta = circuit + below(own, lines, constant, which)
     if steering.losses is not None:
         steering.losses[node.name] = _losses(trace, node, rest, shared, own, which)
     if steering.charged:
@@ -277,9 +266,9 @@ def _losses(
     assert trace.model is not None
     source = node.inputs[0]
     return (
-        rest.abs() * _gap(trace.model.lines(node), trace.model.read[source], which),
-        shared.abs() * _gap(trace.lines(node), trace.read[source], which),
-        own.abs() * _gap(trace.difference(node)[0], trace.delta[source], which),
+        rest.abs() * gap(trace.model.lines(node), trace.model.read[source], which),
+        shared.abs() * gap(trace.lines(node), trace.read[source], which),
+        own.abs() * gap(trace.difference(node)[0], trace.delta[source], which),
     )
 
 
@@ -288,20 +277,13 @@ def _weight(trace: Trace, node: Node, p: Tensor, q: Tensor, mix: Mix, which: Ten
     lines."""
     assert trace.model is not None
     source = node.inputs[0]
-    gap_y = _gap(trace.model.lines(node), trace.model.read[source], which)
-    gap_c = _gap(trace.lines(node), trace.read[source], which)
+    gap_y = gap(trace.model.lines(node), trace.model.read[source], which)
+    gap_c = gap(trace.lines(node), trace.read[source], which)
     lines, usable = trace.difference(node)
-    gap_d = _gap(lines, trace.delta[source], which)
+    gap_d = gap(lines, trace.delta[source], which)
     usable = select(usable, which).unsqueeze(1)
     if mix == "difference":
         return (~usable).to(q.dtype).expand_as(q)
     siamese = q.abs() * gap_c + (p - q).abs() * gap_y
     difference = q.abs() * gap_d + p.abs() * gap_y
     return ((siamese < difference) | ~usable).to(q.dtype)
-
-
-def _gap(lines: Lines, box: Box, which: Tensor | None) -> Tensor:
-    """Greatest vertical distance of the two lines, which they take at an end. Shape: `(circuits or 1, 1, *shape)`."""
-    slope, height = lines.au - lines.al, lines.bu - lines.bl
-    gap = torch.maximum(slope * box.lower + height, slope * box.upper + height).clamp_min(0)
-    return select(gap, which).unsqueeze(1)

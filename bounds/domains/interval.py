@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from bounds.graph import Node
-from bounds.ops.base import Affine, Elementwise
+from bounds.ops.base import Affine, Elementwise, Joint, Nonlinear
+from bounds.ops.lines import stretched_range
 from bounds.region import Box
 from bounds.rounding import down, gamma, tiny, up
 
@@ -22,7 +23,7 @@ def image(node: Node, inputs: Sequence[Box]) -> Box:
     applications of the operator. Source: Rump 1999 (centre-radius products).
     """
     op = node.op
-    if isinstance(op, Elementwise):
+    if isinstance(op, Nonlinear):
         return Box(*op.image(inputs[0].lower, inputs[0].upper))
     assert isinstance(op, Affine)
     box = _affine(op, inputs, op.offset())
@@ -39,16 +40,19 @@ def difference_image(node: Node, differences: Sequence[Box], model: Sequence[Box
     op = node.op
     if isinstance(op, Affine):
         return _affine(op, differences, None)
-    assert isinstance(op, Elementwise)
     y, c, d = model[0], circuit[0], differences[0]
+    assert isinstance(op, Nonlinear)
+    apart = minus(Box(*op.image(c.lower, c.upper)), Box(*op.image(y.lower, y.upper)))
+    if isinstance(op, Joint):
+        ends = ((box.lower, box.upper) for box in (y, c, d))
+        return Box(*op.difference_image(*ends)).intersect(apart)
+    assert isinstance(op, Elementwise)
     flat, steep = op.steepness(torch.minimum(y.lower, c.lower), torch.maximum(y.upper, c.upper))
-    bounded = steep.isfinite()
-    steep = torch.where(bounded, steep, torch.zeros_like(steep))
-    ends = torch.stack(torch.broadcast_tensors(flat * d.lower, flat * d.upper, steep * d.lower, steep * d.upper))
-    lower, upper = down(ends.amin(0)), up(ends.amax(0))  # quotients may be negative
+    bounded = flat.isfinite() & steep.isfinite()
+    flat, steep = torch.where(bounded, flat, 0.0), torch.where(bounded, steep, 0.0)
+    lower, upper = stretched_range(flat, steep, d.lower, d.upper)  # quotients may be negative
     infinite = torch.full_like(lower, torch.inf)
     stretched = Box(torch.where(bounded, lower, -infinite), torch.where(bounded, upper, infinite))
-    apart = minus(Box(*op.image(c.lower, c.upper)), Box(*op.image(y.lower, y.upper)))
     same = (d.lower == 0) & (d.upper == 0)
     box = stretched.intersect(apart)
     return Box(torch.where(same, 0.0, box.lower), torch.where(same, 0.0, box.upper))

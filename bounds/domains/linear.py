@@ -19,13 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.domains.relax import below, dot, select
 from bounds.domains.trace import Trace
 from bounds.graph import Node
-from bounds.ops.base import Affine, Elementwise
+from bounds.ops.base import Affine, Nonlinear, Planes
 from bounds.region import Box
 from bounds.rounding import down, gamma
 
-__all__ = ["Form", "added", "concretize", "dot", "patched", "pull_back", "select", "start"]
+__all__ = ["Form", "added", "concretize", "patched", "pull_back", "start"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +72,7 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
         name = node.name
         if name not in pending:
             continue
-        if stop is not None and (name not in fresh or isinstance(node.op, Elementwise)) and stop(node):
+        if stop is not None and (name not in fresh or isinstance(node.op, Nonlinear)) and stop(node):
             continue
         a = pending.pop(name)
         rows = a.shape[:2]
@@ -83,7 +84,7 @@ def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Calla
             else:
                 patched(trace.patch[name], ~kept, a, constant, error)
         op = node.op
-        if isinstance(op, Elementwise):
+        if isinstance(op, Nonlinear):
             parts = (_relax(trace, node, a, kept, which, constant, error),)
         else:
             assert isinstance(op, Affine)
@@ -120,16 +121,6 @@ def added(trace: Trace, pending: dict[str, Tensor], name: str, part: Tensor, err
     pending[name] = total
 
 
-def dot(a: Tensor, v: Tensor) -> Tensor:
-    """Rows times one vector a circuit. Shapes: `(circuits, rows, n)`, `(circuits or 1, n)` to `(circuits, rows)`."""
-    return a @ v[0] if len(v) == 1 else torch.bmm(a, v.unsqueeze(2)).squeeze(2)
-
-
-def select(x: Tensor, which: Tensor | None) -> Tensor:
-    """Rows of the trace's batch axis that a form stands for; shared ones stay shared."""
-    return x if which is None or len(x) == 1 else x.index_select(0, which)
-
-
 def patched(patch: Box, cut: Tensor, a: Tensor, constant: Tensor, error: Tensor) -> None:
     """Ablated elements of a gated tensor take the worst of their patch values here and now. Kept ones are left to the
     caller."""
@@ -147,19 +138,24 @@ def patched(patch: Box, cut: Tensor, a: Tensor, constant: Tensor, error: Tensor)
 def _relax(
     trace: Trace, node: Node, a: Tensor, kept: Tensor | None, which: Tensor | None, constant: Tensor, error: Tensor
 ) -> Tensor:
-    """Replace an elementwise function by its lower line under positive coefficients and its upper line under negative ones."""
+    """Replace a non-linear function by its lower line under positive coefficients and its upper line under negative ones."""
     lines = trace.lines(node)
+    if isinstance(lines, Planes):
+        a = a if kept is None else a * kept.unsqueeze(1)
+        error += dot(a.flatten(2).abs(), trace.rounding(node)[None])
+        return below(a, lines, constant, which)
+    # As `below`, with `kept` in the lines and fewer passes over the rows.
     al, bl, au, bu = (select(x, which) for x in (lines.al, lines.bl, lines.au, lines.bu))
     if kept is not None:
         al, bl, au, bu = al * kept, bl * kept, au * kept, bu * kept
     # With the negative part n, the form is a*al + n*(au - al), its constant a.bl + n.(bu - bl), and |a| = a - 2 n: one pass
     # each.
     negative = a.clamp_max(0)
-    flat, below = a.flatten(2), negative.flatten(2)
+    flat, least = a.flatten(2), negative.flatten(2)
     if bool((bl != 0).any()):
-        constant += dot(flat - below, bl.flatten(1))
+        constant += dot(flat - least, bl.flatten(1))
     if bool((bu != 0).any()):
-        constant += dot(below, bu.flatten(1))
+        constant += dot(least, bu.flatten(1))
     rounding = trace.rounding(node)[None]
-    error += dot(flat, rounding) - 2 * dot(below, rounding)
+    error += dot(flat, rounding) - 2 * dot(least, rounding)
     return torch.addcmul(a * al.unsqueeze(1), negative, (au - al).unsqueeze(1))

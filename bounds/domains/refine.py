@@ -11,7 +11,7 @@ from bounds.domains import interval, linear
 from bounds.domains.trace import Trace
 from bounds.gates import Gates
 from bounds.graph import Graph, Node
-from bounds.ops.base import Elementwise
+from bounds.ops.base import Elementwise, Nonlinear
 from bounds.region import Box, Region
 
 __all__ = ["chunks", "circuit_trace", "closure", "enter_delta", "model_trace", "open_elements", "ranges", "zero_box"]
@@ -49,11 +49,11 @@ def ranges(graph: Graph, region: Region, tensors: Iterable[str], memory: int) ->
 
 
 def _tightest(trace: Trace, name: str, memory: int) -> Box:
-    """A tensor's box after backward bounds of all its elements; behind an elementwise operator those of what it reads."""
+    """A tensor's box after backward bounds of all its elements; behind a non-linear operator those of what it reads."""
     if name == trace.graph.input:
         return trace.value[name]
     node, box = trace.graph.node[name], trace.value[name]
-    if isinstance(node.op, Elementwise):
+    if isinstance(node.op, Nonlinear):
         return interval.image(node, [_tightest(trace, node.inputs[0], memory)]).intersect(box)
     every = torch.ones((1, box.lower.numel()), dtype=torch.bool, device=trace.graph.device)
     sign = torch.ones_like(box.lower).flatten(1)
@@ -131,10 +131,11 @@ def open_elements(trace: Trace, node: Node, box: Box) -> Tensor | None:
     """
     needed: Tensor | None = None
     for reader in trace.graph.readers[node.name]:
-        if not isinstance(reader.op, Elementwise):
+        if not isinstance(reader.op, Nonlinear):
             continue
         open_ = ~reader.op.settled(box.lower, box.upper)
-        for name in {reader.name, node.name} & trace.kept.keys():
+        gated = {reader.name, node.name} if isinstance(reader.op, Elementwise) else {node.name}
+        for name in gated & trace.kept.keys():
             open_ = open_ & trace.kept[name]
         needed = open_ if needed is None else needed | open_
     if needed is None or not bool(needed.any()):
@@ -174,7 +175,7 @@ def _shared_rows(trace: Trace, node: Node, needed: Tensor) -> tuple[linear.Form,
     units = torch.zeros((1, len(union), size), dtype=graph.dtype, device=graph.device)
     units[0, torch.arange(len(union)), union] = 1
     form = linear.start(node.name, units.reshape(1, len(union), *node.shape))
-    form = linear.pull_back(trace, form, stop=lambda n: isinstance(n.op, Elementwise) or n.name in trace.kept)
+    form = linear.pull_back(trace, form, stop=lambda n: isinstance(n.op, Nonlinear) or n.name in trace.kept)
     position = torch.zeros(size, dtype=torch.long, device=graph.device)
     position[union] = torch.arange(len(union), device=graph.device)
     return form, position

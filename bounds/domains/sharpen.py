@@ -11,7 +11,7 @@ from bounds.domains import difference, interval
 from bounds.domains.refine import chunks, enter_delta, open_elements, zero_box
 from bounds.domains.trace import Trace
 from bounds.graph import Node
-from bounds.ops.base import Elementwise
+from bounds.ops.base import Elementwise, Nonlinear
 from bounds.region import Box
 
 __all__ = ["difference_trace"]
@@ -71,10 +71,11 @@ def _moved(trace: Trace, node: Node, box: Box, delta: Box) -> Tensor | None:
     y = trace.model.value[node.name]
     found: Tensor | None = None
     for reader in trace.graph.readers[node.name]:
-        if not isinstance(reader.op, Elementwise):
+        if not isinstance(reader.op, Nonlinear):
             continue
         open_ = ~(reader.op.settled(box.lower, box.upper) & reader.op.settled(y.lower, y.upper))
-        for name in {reader.name, node.name} & trace.kept.keys():
+        gated = {reader.name, node.name} if isinstance(reader.op, Elementwise) else {node.name}
+        for name in gated & trace.kept.keys():
             open_ = open_ & trace.kept[name]
         found = open_ if found is None else found | open_
     if found is None:

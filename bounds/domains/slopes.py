@@ -18,9 +18,10 @@ from torch import Tensor
 from bounds.domains import difference
 from bounds.domains.ascent import ascend
 from bounds.domains.difference import Pair, Steering
+from bounds.domains.relax import Relaxation, relaxation
 from bounds.domains.split import Limits
 from bounds.domains.trace import Trace
-from bounds.ops.base import Elementwise, Lines
+from bounds.ops.base import Elementwise, Joint, Lines
 from bounds.rounding import gamma
 
 __all__ = ["Result", "Tuned", "glance", "tune"]
@@ -30,8 +31,9 @@ __all__ = ["Result", "Tuned", "glance", "tune"]
 class Tuned:
     """Free quantities of a batch of bounds, by tensor; each `(batch, *shape)`, weights `(batch, 1, *shape)`.
 
-    `model`, `circuit`: slopes of the lower lines of `f(y)` and `f(y + d)`; `weights`: the `w` of `bounds.domains.difference`;
-    `above`, `below`: multipliers of the constraints at their upper and lower ends, keyed by (stream, tensor).
+    `model`, `circuit`: slopes of the lower lines of `f(y)` and `f(y + d)`, or what chooses their planes; `weights`: the `w` of
+    `bounds.domains.difference`; `above`, `below`: multipliers of the constraints at their upper and lower ends, keyed by
+    (stream, tensor).
     """
 
     model: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -133,13 +135,14 @@ def _proven(
 
 
 def _ranges(trace: Trace, stream: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each elementwise node, the range of slopes through the origin that its lower line may have."""
+    """For each elementwise node, the range of slopes through the origin that its lower line may have; for each joint one, that
+    of what chooses its planes."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
     read = trace.read if stream == "circuit" else trace.model.read if trace.model is not None else {}
     for node in trace.graph.nodes:
-        if isinstance(node.op, Elementwise) and (stream == "model" or node.inputs[0] in trace.delta):
-            box = read[node.inputs[0]]
-            span = node.op.free_slopes(box.lower, box.upper)
+        if isinstance(node.op, Elementwise | Joint) and (stream == "model" or node.inputs[0] in trace.delta):
+            box, op = read[node.inputs[0]], node.op
+            span = op.freedom(box.lower, box.upper) if isinstance(op, Joint) else op.free_slopes(box.lower, box.upper)
             if span is not None and bool((span[0] < span[1]).any()):
                 found[node.name] = span
     return found
@@ -149,9 +152,10 @@ def _initial(trace: Trace, limits: Limits, chosen: Mapping[str, Tensor], warm: T
     assert trace.model is not None
     tuned = Tuned()
     for stream, into, of in (("model", tuned.model, trace.model), ("circuit", tuned.circuit, trace)):
-        for name in _ranges(trace, stream):
-            al = of.lines(trace.graph.node[name]).al
-            into[name] = al.detach().expand(batch, *al.shape[1:]).clone()
+        for name, (least, _) in _ranges(trace, stream).items():
+            lines = of.lines(trace.graph.node[name])
+            first = lines.al if isinstance(lines, Lines) else torch.zeros_like(least)
+            into[name] = first.detach().expand(batch, *first.shape[1:]).clone()
     for name, w in chosen.items():
         if bool(trace.difference(trace.graph.node[name])[1].any()) and w.dim() > 1:
             tuned.weights[name] = w.detach().to(trace.graph.dtype).mean(1, keepdim=True).clone()
@@ -190,13 +194,18 @@ def _with(trace: Trace, tuned: Tuned) -> Trace:
     return replace(trace, model=model, _lines=_tilted(trace, "circuit", trace, tuned.circuit), _rounding={})
 
 
-def _tilted(trace: Trace, stream: str, of: Trace, slopes: Mapping[str, Tensor]) -> dict[str, Lines]:
+def _tilted(trace: Trace, stream: str, of: Trace, slopes: Mapping[str, Tensor]) -> dict[str, Relaxation]:
     ranges = _ranges(trace, stream)
-    lines: dict[str, Lines] = {}
+    lines = dict(of._lines)  # pyright: ignore[reportPrivateUsage]
     for name, slope in slopes.items():
         if name not in ranges:  # settled in all of the batch, though not where the slopes were found
             continue
-        old = of.lines(trace.graph.node[name])
+        node = trace.graph.node[name]
+        old = of.lines(node)
+        if isinstance(node.op, Joint):
+            lines[name] = relaxation(node.op, of.read[node.inputs[0]], slope)
+            continue
+        assert isinstance(old, Lines)
         free = ranges[name][0] < ranges[name][1]
         lines[name] = Lines(
             torch.where(free, slope, old.al), torch.where(free, torch.zeros_like(old.bl), old.bl), old.au, old.bu

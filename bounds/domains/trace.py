@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bounds.domains.envelope import difference_envelope
+from bounds.domains.relax import Relaxation, charge, difference_relaxation, relaxation
 from bounds.gates import Gates
 from bounds.graph import Graph, Node
-from bounds.ops.base import Affine, Elementwise, Lines
+from bounds.ops.base import Affine, Nonlinear
 from bounds.region import Box, Region
 from bounds.rounding import down, gamma, tiny
 
@@ -37,8 +37,8 @@ class Trace:
     value: dict[str, Box] = field(default_factory=dict[str, Box])
     read: dict[str, Box] = field(default_factory=dict[str, Box])
     delta: dict[str, Box] = field(default_factory=dict[str, Box])
-    _lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
-    _difference: dict[str, tuple[Lines, Tensor]] = field(default_factory=dict[str, tuple[Lines, Tensor]])
+    _lines: dict[str, Relaxation] = field(default_factory=dict[str, Relaxation])
+    _difference: dict[str, tuple[Relaxation, Tensor]] = field(default_factory=dict[str, tuple[Relaxation, Tensor]])
     _delta_rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     _rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
@@ -75,23 +75,23 @@ class Trace:
         """The tensors that patched values come from, by gated tensor, where they come from one."""
         return {} if self.gates is None else self.gates.sources
 
-    def lines(self, node: Node) -> Lines:
-        """The envelope of an elementwise node on the box of its argument. Computed once."""
+    def lines(self, node: Node) -> Relaxation:
+        """The relaxation of a non-linear node on the box of its argument. Computed once."""
         if node.name not in self._lines:
-            assert isinstance(node.op, Elementwise)
+            assert isinstance(node.op, Nonlinear)
             box = self.read[node.inputs[0]]
             if self.model is not None and box is self.model.read[node.inputs[0]]:
                 return self.model.lines(node)
-            self._lines[node.name] = node.op.envelope(box.lower, box.upper)
+            self._lines[node.name] = relaxation(node.op, box)
         return self._lines[node.name]
 
-    def difference(self, node: Node) -> tuple[Lines, Tensor]:
-        """Lines in the difference of an elementwise node's arguments that enclose the difference of its values, and where there
+    def difference(self, node: Node) -> tuple[Relaxation, Tensor]:
+        """Lines in the difference of a non-linear node's arguments that enclose the difference of its values, and where there
         are such lines (where not, they are zero and mean nothing). Computed once. Source: see `bounds.domains.difference`."""
         if node.name not in self._difference:
-            assert isinstance(node.op, Elementwise) and self.model is not None
+            assert isinstance(node.op, Nonlinear) and self.model is not None
             source = node.inputs[0]
-            self._difference[node.name] = difference_envelope(
+            self._difference[node.name] = difference_relaxation(
                 node.op, self.model.read[source], self.read[source], self.delta[source]
             )
         return self._difference[node.name]
@@ -107,10 +107,7 @@ class Trace:
             if isinstance(op, Affine):
                 weight = gamma(op.terms, dtype) * op.magnitude(*sizes)
             else:
-                lines, _ = self.difference(node)
-                slope = torch.maximum(lines.al.abs(), lines.au.abs()).amax(0, keepdim=True)
-                intercept = torch.maximum(lines.bl.abs(), lines.bu.abs()).amax(0, keepdim=True)
-                weight = 4 * gamma(1, dtype) * slope * sizes[0] + 2 * gamma(intercept[0].numel(), dtype) * intercept
+                weight = charge(self.difference(node)[0], sizes[0])
             self._delta_rounding[node.name] = weight.expand(1, *node.shape).flatten()
         return self._delta_rounding[node.name]
 
@@ -130,16 +127,12 @@ class Trace:
                 if offset is not None:
                     weight = weight + gamma(size, dtype) * offset.abs()
             else:
-                lines = self.lines(node)
-                slope = torch.maximum(lines.al.abs(), lines.au.abs()).amax(0, keepdim=True)
-                intercept = torch.maximum(lines.bl.abs(), lines.bu.abs()).amax(0, keepdim=True)
                 source = node.inputs[0]
                 if self.model is not None and source in self.delta:
                     # The same lines serve forms over (y, d), where c = y + d is taken apart.
                     for box in (self.model.read[source], self.delta[source]):
                         inputs[0] = inputs[0] + box.magnitude.amax(0, keepdim=True)
-                # Three roundings: a*al, n*(au - al), their sum; the slopes' difference is at most twice the larger one.
-                weight = 4 * gamma(1, dtype) * slope * inputs[0] + 2 * gamma(size, dtype) * intercept
+                weight = charge(self.lines(node), inputs[0])
             self._rounding[node.name] = weight.expand(1, *node.shape).flatten()
         return self._rounding[node.name]
 

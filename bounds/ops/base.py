@@ -1,7 +1,8 @@
 """What an operator states about itself. Domains consume these facts and never look at an operator's name.
 
-There are two kinds. An `Affine` op is `y = sum_i L_i x_i + b`; an `Elementwise` op applies one real function to each
-coordinate. Everything else (pooling by maximum, clipping to a window, ...) is lowered to these two by `bounds.build`.
+There are three kinds. An `Affine` op is `y = sum_i L_i x_i + b`; an `Elementwise` op applies one real function to each
+coordinate; a `Joint` op is any other function of one tensor, whose values depend on several entries each (products, softmax).
+The last two are `Nonlinear`. Everything else (pooling by maximum, division, ...) is lowered to these by `bounds.build`.
 
 Batching: a tensor of shape `s` in the graph is held as `(batch, *s)`. The shape `s` is the one the model's file states at batch
 size one, leading 1 included; the batch in front of it is ours.
@@ -16,9 +17,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-__all__ = ["Affine", "Elementwise", "Lines", "Op", "Shape"]
+__all__ = ["Affine", "Elementwise", "Ends", "Joint", "Lines", "Nonlinear", "Op", "Planes", "Shape"]
 
 Shape = tuple[int, ...]
+
+Ends = tuple[Tensor, Tensor]
+"""Lower and upper ends of intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,21 @@ class Affine(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Elementwise(Op):
-    """One non-linear real function, applied to each coordinate."""
+class Nonlinear(Op):
+    """A function of one tensor that is not affine."""
 
     @abstractmethod
-    def image(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        """The function's range on each interval, rounded outward."""
+    def image(self, lower: Tensor, upper: Tensor) -> Ends:
+        """The function's range on each interval, rounded outward; infinite where it is not defined on all of it."""
+
+    @abstractmethod
+    def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """True where the envelope is exact already, so that tighter bounds of the argument would gain nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Nonlinear):
+    """One non-linear real function, applied to each coordinate."""
 
     @abstractmethod
     def envelope(self, lower: Tensor, upper: Tensor) -> Lines:
@@ -107,10 +120,6 @@ class Elementwise(Op):
         """
 
     @abstractmethod
-    def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """True where the envelope is exact already, so that tighter bounds of the argument would gain nothing."""
-
-    @abstractmethod
     def steepness(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Least and greatest difference quotient `(f(s) - f(t)) / (s - t)` on each interval, rounded outward; may be
         infinite."""
@@ -118,4 +127,53 @@ class Elementwise(Op):
     def free_slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor] | None:
         """Range of slopes `s` for which the line `s t` lies below the function on each interval; equal ends where the
         envelope's own lower line stays. None: no choice anywhere."""
+        return None
+
+    def defined(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """True where the function is defined on the whole interval. Where not, bounds are infinite and lines mean nothing."""
+        return torch.ones_like(lower, dtype=torch.bool)
+
+
+class Planes(ABC):
+    """Two planes for each value of a `Joint` op: affine functions of its argument that enclose it on the box they were made
+    for. They have a batch axis in front, of 1 or of the number of circuits."""
+
+    @abstractmethod
+    def below(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """An affine form of the argument below `a . f`: by the lower plane under positive coefficients, the upper one under
+        negative ones. Shapes: `(circuits, rows, *shape)` to `(circuits, rows, *before)` and the constant `(circuits, rows)`."""
+
+    @abstractmethod
+    def charge(self, size: Tensor) -> Tensor:
+        """How far, at most, a form moves by rounding in `below`, for each unit of `|a|`. Shapes: `size` `(1, *before)`, bounds
+        of `|argument|`, to `(batch, *shape)`."""
+
+    @abstractmethod
+    def gap(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Greatest distance of the two planes on a box, about. Shapes: `(batch, *before)` to `(batch, *shape)`."""
+
+    @abstractmethod
+    def pick(self, which: Tensor | None) -> Planes:
+        """Those of some circuits by number; all for None. Shared ones stay shared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Joint(Nonlinear):
+    """A non-linear function of one tensor; each value depends on several entries of it."""
+
+    @abstractmethod
+    def planes(self, lower: Tensor, upper: Tensor, free: Tensor | None = None) -> Planes:
+        """Enclose the function between two planes on each box, in real arithmetic, with the floats returned. `free`, in the
+        range that `freedom` states, says which of several planes; zeros are the default."""
+
+    @abstractmethod
+    def difference_planes(self, y: Ends, c: Ends, d: Ends) -> Planes:
+        """Enclose `f(y + d) - f(y)` between two planes in `d`, for `y`, `y + d` and `d` in their boxes."""
+
+    @abstractmethod
+    def difference_image(self, y: Ends, c: Ends, d: Ends) -> Ends:
+        """Enclose `f(y + d) - f(y)`, for `y`, `y + d` and `d` in their boxes, rounded outward."""
+
+    def freedom(self, lower: Tensor, upper: Tensor) -> Ends | None:
+        """The range of `free`; equal ends where there is no choice. None: no choice anywhere."""
         return None

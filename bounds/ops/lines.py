@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bounds.ops.base import Ends, Lines
 from bounds.rounding import down, gamma, up
 
-__all__ = ["intercept_above", "intercept_below", "slope_between", "widen"]
+__all__ = ["intercept_above", "intercept_below", "slope_between", "stretched", "stretched_range", "widen"]
 
 
 def slope_between(l: Tensor, fl: Tensor, u: Tensor, fu: Tensor) -> Tensor:
@@ -35,3 +36,25 @@ def widen(lower: Tensor, upper: Tensor, ulps: int = 1) -> tuple[Tensor, Tensor]:
     """Move the ends of an interval outward by `ulps` relative roundings and one float."""
     error = ulps * torch.finfo(lower.dtype).eps
     return down(lower - error * lower.abs()), up(upper + error * upper.abs())
+
+
+def stretched(flat: Tensor, steep: Tensor, l: Tensor, u: Tensor) -> Lines:
+    """Enclose `s d` between two lines in `d`, for every `s` in `[flat, steep]` and `d` in `[l, u]`.
+
+    The upper boundary `max(flat d, steep d)` is convex and the lower one concave: chords, or one side where `d` has a sign.
+    """
+    zero = torch.zeros_like(l)
+    top = [(t, torch.maximum(flat * t, steep * t)) for t in (l, u)]
+    low = [(t, torch.minimum(flat * t, steep * t)) for t in (l, u)]
+    au = torch.where(l >= 0, steep, torch.where(u <= 0, flat, slope_between(l, top[0][1], u, top[1][1])))
+    al = torch.where(l >= 0, flat, torch.where(u <= 0, steep, slope_between(l, low[0][1], u, low[1][1])))
+    signed = (l >= 0) | (u <= 0)
+    bu = torch.where(signed, zero, intercept_above(au, *top))
+    bl = torch.where(signed, zero, intercept_below(al, *low))
+    return Lines(al, bl, au, bu)
+
+
+def stretched_range(flat: Tensor, steep: Tensor, l: Tensor, u: Tensor) -> Ends:
+    """Where `s d` lies for `s` in `[flat, steep]` and `d` in `[l, u]`, rounded outward."""
+    ends = torch.stack(torch.broadcast_tensors(flat * l, flat * u, steep * l, steep * u))
+    return down(ends.amin(0)), up(ends.amax(0))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from bounds.ops.base import Affine, Shape
+from bounds.ops.base import Affine, Ends, Shape
+from bounds.rounding import gamma, tiny
 
 __all__ = ["Reduce"]
 
@@ -31,6 +33,13 @@ class Reduce(Affine):
     def linear(self, *inputs: Tensor) -> Tensor:
         total = inputs[0].sum(dim=[axis + 1 for axis in self.axes], keepdim=True)
         return total / self._count if self.mean else total
+
+    def image(self, *inputs: Ends) -> Ends:
+        """Sums of the ends themselves: of what is not negative no sum is."""
+        (lower, upper), slack, floor = inputs[0], gamma(self.terms, inputs[0][0].dtype), tiny(self.terms, inputs[0][0].dtype)
+        low, high = self.linear(lower) - slack * self.linear(lower.abs()), self.linear(upper) + slack * self.linear(upper.abs())
+        positive = self.linear((lower < 0).to(lower.dtype)) == 0
+        return torch.where(positive, (low - floor).clamp_min(0), low - floor), high + floor
 
     def magnitude(self, *inputs: Tensor) -> Tensor:
         return self.linear(*inputs)

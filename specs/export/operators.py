@@ -9,14 +9,16 @@ from torch import Tensor
 
 from bounds import ops
 from bounds.ops.base import Op, Shape
+from specs.export.functions import write_curve, write_product, write_softmax
 from specs.export.writer import Writer, WriterError
 
 __all__ = ["WRITTEN", "write_operator"]
 
 WRITTEN: frozenset[type[Op]] = frozenset(
     (
-        ops.Clip, ops.Concat, ops.Conv, ops.Dense, ops.LeakyRelu, ops.Maximum, ops.Reduce, ops.Relu, ops.Reshape, ops.Scale,
-        ops.Sigmoid, ops.Sign, ops.Sum, ops.Take, ops.Tanh, ops.Transpose,
+        ops.Clip, ops.Concat, ops.Conv, ops.Dense, ops.Erf, ops.Exp, ops.Gelu, ops.LeakyRelu, ops.Log, ops.Maximum, ops.Product,
+        ops.Reciprocal, ops.Reduce, ops.Relu, ops.Reshape, ops.Scale, ops.Sigmoid, ops.Sign, ops.Silu, ops.Softmax, ops.Sqrt,
+        ops.Square, ops.Sum, ops.Take, ops.Tanh, ops.TanhGelu, ops.Transpose,
     )
 )  # fmt: skip
 """The kinds there is a rule for; a kind derived from one of them needs a rule of its own."""
@@ -30,7 +32,8 @@ def write_operator(w: Writer, op: Op, inputs: Sequence[str], name: str, shape: S
     """Write one operator of a graph and give the name of its result, of `shape`.
 
     Guarantees: in real arithmetic the ONNX nodes compute what `op.forward` does, with constants rounded to float32. No product
-    of two tensors, no difference of two tensors. Raises: WriterError: a kind without a rule; as `Writer.constant`.
+    of two tensors but where the operator is one, no difference of two tensors. Raises: WriterError: a kind without a rule; as
+    `Writer.constant`.
     """
     if type(op) not in WRITTEN:
         raise WriterError(f"tensor {name!r}", f"operator {type(op).__name__}", "the export has no rule for it")
@@ -62,8 +65,14 @@ def write_operator(w: Writer, op: Op, inputs: Sequence[str], name: str, shape: S
             ends = [torch.tensor(end, dtype=torch.float64) for end in (op.low, op.high)]
             given = ["" if bool(end.isinf()) else w.constant(end, name) for end in ends]
             return w.node("Clip", [x, *given], name, shape)
+        case ops.Gelu() | ops.TanhGelu() | ops.Silu() | ops.Square():
+            return write_curve(w, op, x, name, shape)
+        case ops.Product():
+            return write_product(w, op, x, name, shape)
+        case ops.Softmax():
+            return write_softmax(w, op, x, name, shape)
         case _:
-            return w.node(type(op).__name__, [x], name, shape)  # Relu, Sigmoid, Sign, Tanh: ONNX has the same names
+            return w.node(type(op).__name__, [x], name, shape)  # Relu, Sigmoid, Exp, ...: ONNX has the same names
 
 
 def _conv(w: Writer, op: ops.Conv, x: str, name: str, shape: Shape) -> str:

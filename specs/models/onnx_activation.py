@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from bounds.ops import Clip, LeakyRelu, Relu, Sigmoid, Sign, Tanh
+from bounds.ops import Clip, Erf, Exp, Gelu, LeakyRelu, Log, Reciprocal, Relu, Sigmoid, Sign, Silu, Sqrt, Tanh, TanhGelu
 from bounds.ops.base import Elementwise
 from specs.models.onnx_call import Call, Handler
 
@@ -52,11 +52,30 @@ def _clip(call: Call) -> None:
         call.builder.elementwise(op, call.varying(0), name=call.result)
 
 
+def _gelu(call: Call) -> None:
+    op = TanhGelu() if call.attribute("approximate", "none") == "tanh" else Gelu()
+    call.builder.elementwise(op, call.varying(0), name=call.result)
+
+
+def _swish(call: Call) -> None:
+    alpha = float(call.attribute("alpha", 1.0))
+    if alpha != 1:
+        raise call.error(f"alpha {alpha:g}", "alpha 1 is supported here")
+    _apply(Silu())(call)
+
+
 HANDLERS: dict[str, Handler] = {
     "Relu": _apply(Relu()),
     "Sigmoid": _apply(Sigmoid()),
     "Tanh": _apply(Tanh()),
     "Sign": _apply(Sign()),
+    "Erf": _apply(Erf()),
+    "Exp": _apply(Exp()),
+    "Log": _apply(Log()),
+    "Sqrt": _apply(Sqrt()),
+    "Reciprocal": _apply(Reciprocal()),
+    "Gelu": _gelu,
+    "Swish": _swish,
     "LeakyRelu": _leaky_relu,
     "PRelu": _prelu,
     "Clip": _clip,

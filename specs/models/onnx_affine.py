@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specs.models.onnx_call import Call, Handler
+from specs.models.onnx_attention import divide, multiply, product
+from specs.models.onnx_call import MASKED, Call, Handler
 
 __all__ = ["HANDLERS"]
 
@@ -15,6 +16,9 @@ def _gemm(call: Call) -> None:
     alpha, beta = float(call.attribute("alpha", 1.0)), float(call.attribute("beta", 1.0))
     bias = beta * call.tensor(2) if call.given(2) else None
     left = call.is_constant(0)
+    if not left and not call.is_constant(1):
+        _gemm_of_two(call, alpha, bias)
+        return
     x, turned = call.varying(int(left)), bool(call.attribute("transB" if left else "transA", 0))
     weight = call.tensor(int(not left)) * alpha
     weight = weight.T if bool(call.attribute("transA" if left else "transB", 0)) else weight
@@ -33,35 +37,47 @@ def _gemm(call: Call) -> None:
         b.scale(product, bias=bias, name=call.result)
 
 
+def _gemm_of_two(call: Call, alpha: float, bias: Tensor | None) -> None:
+    b = call.builder
+    a, c = (
+        b.transpose(call.varying(i), (1, 0), name=b.fresh(call.result, "turned"))
+        if bool(call.attribute(side, 0))
+        else call.varying(i)
+        for i, side in enumerate(("transA", "transB"))
+    )
+    plain = alpha == 1 and bias is None
+    made = b.matmul(a, c, name=call.result if plain else b.fresh(call.result, "product"))
+    if not plain:
+        b.scale(made, None if alpha == 1 else alpha, bias, name=call.result)
+
+
 def _matmul(call: Call) -> None:
     b = call.builder
     left = call.is_constant(0)
     if not left and not call.is_constant(1):
-        raise call.error(
-            "both operands depend on the model's input",
-            "a product with a constant is supported here",
-            "attention is not read",
-        )
+        product(call, call.varying(0), call.varying(1), call.result)
+        return
     x, weight = call.varying(int(left)), call.tensor(int(not left))
     shape = b.shape(x)
     if (before := weight.shape[:-2]).numel() != 1:
-        raise call.error(f"a batch of {before.numel()} matrices {list(weight.shape)}", "one matrix is supported here")
+        product(call, *((weight, x) if left else (x, weight)), call.result)
+        return
     matrix = weight.reshape(weight.shape[-2:])
     lone = matrix.dim() == 1
     # ONNX, like NumPy, takes a vector on the right for a column, on the left for a row, and drops that axis afterwards.
     column = left and len(shape) == 1
     rows = matrix[None] if lone else (matrix if left else matrix.T)
     wider = max(0, len(before) - max(0, len(shape) - 2)) if not column else len(before)
-    product = b.fresh(call.result, "product") if lone or wider else call.result
+    made = b.fresh(call.result, "product") if lone or wider else call.result
     if left and not column:
-        b.dense_left(x, rows, name=product)
+        b.dense_left(x, rows, name=made)
     else:
-        b.dense(x, rows, name=product)
-    if product != call.result:
-        after = list(b.shape(product))
+        b.dense(x, rows, name=made)
+    if made != call.result:
+        after = list(b.shape(made))
         if lone:
             after.pop(-2 if left and not column else -1)
-        b.reshape(product, [1] * wider + after, name=call.result)
+        b.reshape(made, [1] * wider + after, name=call.result)
 
 
 def _conv(call: Call) -> None:
@@ -117,12 +133,26 @@ def _sub(call: Call) -> None:
 
 def _combine(call: Call, sign: int) -> None:
     b = call.builder
-    if call.is_constant(0):
+    if call.is_constant(0) and sign > 0 and call.hides(0):
+        _mask(call, call.varying(1), call.open_tensor(0))
+    elif call.is_constant(0):
         b.scale(call.varying(1), None if sign > 0 else torch.tensor(-1.0), call.tensor(0), name=call.result)
+    elif call.is_constant(1) and sign > 0 and call.hides(1):
+        _mask(call, call.varying(0), call.open_tensor(1))
     elif call.is_constant(1):
         b.scale(call.varying(0), None, sign * call.tensor(1), name=call.result)
     else:
         b.sum((call.varying(0), call.varying(1)), (1, sign), name=call.result)
+
+
+def _mask(call: Call, x: str, mask: Tensor) -> None:
+    """A mask added to scores: numbers, and minus infinity where entries are taken out."""
+    b, gone = call.builder, mask <= MASKED
+    rest = torch.where(gone, 0.0, mask)
+    if not bool(rest.isfinite().all()):
+        raise call.error("a mask that is not a number, or infinite", "finite numbers and minus infinity are supported here")
+    shifted = b.scale(x, None, rest, name=b.fresh(call.result, "shifted")) if bool((rest != 0).any()) else x
+    call.masked(shifted, ~gone, mask)
 
 
 def _sum(call: Call) -> None:
@@ -141,13 +171,15 @@ def _sum(call: Call) -> None:
 def _mul(call: Call) -> None:
     left = call.is_constant(0)
     if not left and not call.is_constant(1):
-        raise call.error("both operands depend on the model's input", "a product with a constant is supported here")
+        multiply(call)
+        return
     call.builder.scale(call.varying(int(left)), call.tensor(int(not left)), name=call.result)
 
 
 def _div(call: Call) -> None:
     if not call.is_constant(1):
-        raise call.error("the divisor depends on the model's input", "division by a constant is supported here")
+        divide(call)
+        return
     divisor = call.tensor(1)
     if bool((divisor == 0).any()):
         raise call.error("the divisor holds 0", "division by numbers other than 0 is supported here")

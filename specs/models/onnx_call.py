@@ -17,12 +17,16 @@ from bounds.ops.base import Shape
 from specs.errors import InputError
 from specs.models.runtime import Array
 
-__all__ = ["Call", "Handler"]
+__all__ = ["MASKED", "Call", "Handler"]
+
+MASKED = -1e30
+"""Scores at or below this are as good as minus infinity: their exponentials are 0 beside any other's in every precision."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A node whose operands are known: tensors of `builder`, or `constants`. `place` names it in messages."""
+    """A node whose operands are known: tensors of `builder`, or `constants`. `place` names it in messages; `sequences` holds
+    the tensors of each sequence made so far."""
 
     node: onnx.NodeProto
     builder: Builder
@@ -31,6 +35,7 @@ class Call:
     shown: str
     place: str
     read: frozenset[str]
+    sequences: dict[str, list[str]]
 
     def error(self, found: str, needed: str = "", remedy: str = "") -> InputError:
         return InputError(self.shown, self.place, found, needed, remedy)
@@ -56,7 +61,16 @@ class Call:
             raise self.error(
                 f"operand {i} ({self.node.input[i]!r}) is constant", "a tensor that depends on the input is needed there"
             )
+        if self.node.input[i] in self.builder.absent:
+            raise self.error(
+                f"operand {i} ({self.node.input[i]!r}) holds minus infinity", "only a softmax may read a masked tensor here"
+            )
         return self.node.input[i]
+
+    def scores(self, i: int) -> tuple[str, Tensor | None]:
+        """Operand `i` of a softmax, and which entries of it a mask has taken out."""
+        absent = self.builder.absent.get(self.node.input[i])
+        return (self.varying(i), None) if absent is None else (self.node.input[i], absent)
 
     def shape(self, i: int) -> Shape:
         name = self.node.input[i]
@@ -68,6 +82,27 @@ class Call:
         if name not in self.constants:
             raise self.error(f"operand {i} ({name!r}) depends on the model's input", "only a constant is supported there")
         return self.constants[name]
+
+    def masked(self, x: str, kept: Tensor, other: Tensor) -> None:
+        """The result is `x` where `kept`, else `other`; where that is minus infinity, or as good as that, entries are absent.
+        Shapes: `kept` (bool) and `other` broadcast with `x`."""
+        gone = ~kept & (other <= MASKED)
+        if bool((~gone & ~kept & ~other.isfinite()).any()):
+            raise self.error(
+                "it puts in numbers that are not finite", "only finite numbers and minus infinity are supported here"
+            )
+        fill = torch.where(gone | kept, torch.zeros((), dtype=torch.float64), other)
+        self.builder.scale(x, kept.double(), fill, name=self.result)
+        if bool(gone.any()):
+            self.builder.leave_out(self.result, gone)
+
+    def hides(self, i: int) -> bool:
+        """Whether constant operand `i`, added to scores, takes some of them out."""
+        return bool((self.open_tensor(i) <= MASKED).any())
+
+    def open_tensor(self, i: int) -> Tensor:
+        """Constant operand `i` in float64, which may hold infinite entries."""
+        return torch.from_numpy(np.asarray(self.array(i), dtype=np.float64).copy())
 
     def tensor(self, i: int) -> Tensor:
         """Constant operand `i` in float64. Raises: InputError: NaN or infinite entries."""

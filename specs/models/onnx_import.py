@@ -11,7 +11,7 @@ import onnx
 from bounds.build import Builder
 from bounds.graph import Graph, GraphError
 from specs.errors import InputError
-from specs.models import onnx_activation, onnx_affine, onnx_pool, onnx_structure
+from specs.models import onnx_activation, onnx_affine, onnx_attention, onnx_pool, onnx_structure
 from specs.models.onnx_call import Call, Handler
 from specs.models.onnx_file import File
 from specs.models.runtime import Array
@@ -21,6 +21,7 @@ __all__ = ["Reading", "read_graph"]
 _HANDLERS: dict[str, Handler] = {
     **onnx_activation.HANDLERS,
     **onnx_affine.HANDLERS,
+    **onnx_attention.HANDLERS,
     **onnx_pool.HANDLERS,
     **onnx_structure.HANDLERS,
 }
@@ -47,10 +48,10 @@ def read_graph(file: File, shown: str) -> Reading:
     output, dropped = _logits(file.model.graph, file.output)
     nodes = list(_needed(file.model.graph, output))
     builder = Builder(file.input, file.input_shape)
-    constants, operators = dict(file.constants), dict[str, str]()
+    constants, operators, sequences = dict(file.constants), dict[str, str](), dict[str, list[str]]()
     read = frozenset(name for _, node in nodes for name in node.input) | {output}
     for i, node in nodes:
-        call = Call(node, builder, constants, file.opset, shown, _place(i, node), read)
+        call = Call(node, builder, constants, file.opset, shown, _place(i, node), read, sequences)
         try:
             if (folded := _folded(call)) is not None:
                 constants.update(zip(node.output, folded, strict=False))
@@ -63,10 +64,14 @@ def read_graph(file: File, shown: str) -> Reading:
         except Exception as error:
             # The checker lets through nodes with attributes and operands of every wrong kind and size.
             said = " ".join(str(error).split())[:160]
-            raise call.error(f"it cannot be read ({type(error).__name__}: {said})", "a valid node", "export it again") from error
+            raise call.error(
+                f"it cannot be read ({type(error).__name__}: {said})", "a valid node", "export it again"
+            ) from error
         operators.update((name, node.op_type) for name in node.output if name)
     if output in constants:
         raise InputError(shown, "", f"output {output!r} does not depend on the input", "a model that reads its input is needed")
+    if output in builder.absent:
+        raise InputError(shown, "", f"output {output!r} holds minus infinity", "outputs that are finite are needed")
     return Reading(builder.build(output), operators, output, dropped)
 
 
@@ -119,7 +124,8 @@ def _handler(call: Call) -> Handler:
     if handler is not None:
         return handler
     whose = "" if node.domain in _DEFAULT_DOMAINS else f" of domain {node.domain!r}"
-    remedy = (
-        "`softmax` is read only where the model ends in it" if "Softmax" in node.op_type else "rewrite the model without it"
+    raise call.error(
+        f"operator{whose} not supported here",
+        f"supported are {', '.join(sorted(_HANDLERS))}",
+        "rewrite the model without it",
     )
-    raise call.error(f"operator{whose} not supported here", f"supported are {', '.join(sorted(_HANDLERS))}", remedy)

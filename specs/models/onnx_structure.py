@@ -75,6 +75,27 @@ def _cast(call: Call) -> None:
     _same(call)
 
 
+def _split_to_sequence(call: Call) -> None:
+    """Parts of a tensor that are picked one by one afterwards."""
+    shape = call.shape(0)
+    axis = int(call.attribute("axis", 0)) % len(shape)
+    if not call.given(1) or not call.attribute("keepdims", 1):
+        raise call.error("parts without their axis", "parts of stated sizes are supported here")
+    given = call.array(1)
+    sizes = [int(n) for n in given] if given.ndim else [int(given)] * -(-shape[axis] // int(given))
+    parts: list[str] = []
+    for i in range(len(sizes)):
+        part = slice(sum(sizes[:i]), min(shape[axis], sum(sizes[: i + 1])))
+        chosen = [part if a == axis else slice(None) for a in range(len(shape))]
+        parts.append(call.builder.slice(call.varying(0), chosen, name=call.builder.fresh(call.result, "part")))
+    call.sequences[call.result] = parts
+
+
+def _sequence_at(call: Call) -> None:
+    parts = call.sequences[call.node.input[0]]
+    call.builder.scale(parts[int(call.array(1))], name=call.result)
+
+
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"), _move),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
@@ -84,4 +105,7 @@ HANDLERS: dict[str, Handler] = {
     "Identity": _same,
     "Dropout": _dropout,
     "Cast": _cast,
+    "SplitToSequence": _split_to_sequence,
+    "SequenceAt": _sequence_at,
+    "CastLike": _same,
 }

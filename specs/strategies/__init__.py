@@ -21,7 +21,7 @@ Needs `hypothesis`, which the package itself does not depend on.
 from specs.strategies.describe import describe
 from specs.strategies.graphs import LAYOUTS, graphs
 from specs.strategies.numbers import layers, tensors
-from specs.strategies.operators import activations, intervals
+from specs.strategies.operators import activations, functions, intervals, joints
 from specs.strategies.queries import cases, gates, margins, masks, queries
 from specs.strategies.regions import balls, boxes, hulls, pairs, regions
 
@@ -32,10 +32,12 @@ __all__ = [
     "boxes",
     "cases",
     "describe",
+    "functions",
     "gates",
     "graphs",
     "hulls",
     "intervals",
+    "joints",
     "layers",
     "margins",
     "masks",

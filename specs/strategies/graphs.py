@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import torch
 from hypothesis import strategies as st
+from torch import Tensor
 
 from bounds.build import Builder
 from bounds.graph import Graph
+from bounds.ops import Exp, Log, Reciprocal, Sqrt, Square, Tanh
 from bounds.ops.base import Elementwise, Shape
 from specs.strategies.numbers import layers, tensors
 from specs.strategies.operators import activations
@@ -139,6 +142,67 @@ def _split(work: _Work, x: str) -> str:
     return work.builder.concat([work.activate(parts[0]), *parts[1:]], axis, name=work.name("join"))
 
 
+def _product(work: _Work, x: str) -> str:
+    """Two views of one tensor multiplied, as gated layers do; the second may be repeated along an axis."""
+    b, shape = work.builder, work.builder.shape(x)
+    left = b.dense(x, *work.draw(layers((shape[-1], shape[-1]))), name=work.name("dense"))
+    right = work.activate(x)
+    if work.draw(st.booleans()):
+        right = b.reduce(right, [work.axis(shape)], mean=True, name=work.name("reduce"))
+    return b.mul(left, right, name=work.name("product"))
+
+
+def _normalise(work: _Work, x: str) -> str:
+    """As RMS normalisation does, with a divisor well away from 0, which no patch can reach."""
+    b, name = work.builder, work.name("norm")
+    square = b.elementwise(Square(), x, name=b.fresh(name, "square"))
+    size = b.reduce(square, [-1], mean=True, name=b.fresh(name, "mean"))
+    shifted = b.scale(size, bias=work.draw(st.sampled_from((1.0, 0.125))), name=b.fresh(name, "shift"))
+    root = b.elementwise(Sqrt(), shifted, name=b.fresh(name, "root"))
+    if work.draw(st.booleans()):
+        return b.divide(x, root, name=name)
+    return b.mul(b.elementwise(Reciprocal(), root, name=b.fresh(name, "inverse")), x, name=name)
+
+
+def _exponential(work: _Work, x: str) -> str:
+    """`exp` of what is bounded, and `log` of that."""
+    b, name = work.builder, work.name("exp")
+    tame = b.elementwise(Tanh(), x, name=b.fresh(name, "tanh"))
+    if work.draw(st.booleans()):
+        return b.elementwise(Exp(), tame, name=name)
+    return b.elementwise(Log(), b.elementwise(Exp(), tame, name=b.fresh(name, "power")), name=name)
+
+
+def _absent(work: _Work, shape: Shape, axis: int) -> Tensor | None:
+    """Nothing, or some entries of a softmax but never all along its axis."""
+    if work.draw(st.booleans()):
+        return None
+    out = torch.rand(shape, generator=torch.Generator().manual_seed(work.integer(0, 99))) < 0.4
+    out.select(axis, work.integer(0, shape[axis] - 1)).fill_(False)
+    return out
+
+
+def _softmax(work: _Work, x: str) -> str:
+    shape = work.builder.shape(x)
+    axis = work.axis(shape)
+    return work.builder.softmax(x, axis, _absent(work, shape, axis), name=work.name("softmax"))
+
+
+def _attention(work: _Work, x: str) -> str:
+    """One head: queries, keys and values of one tensor, masked or not."""
+    b, shape = work.builder, work.builder.shape(x)
+    query, key, value = (
+        b.dense(x, work.draw(tensors((n, shape[-1]))), name=work.name(kind))
+        for kind, n in zip(("query", "key", "value"), (2, 2, shape[-1]), strict=True)
+    )
+    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    turned = b.transpose(key, order, name=work.name("turned"))
+    scores = b.matmul(query, turned, name=work.name("scores"))
+    mask = _absent(work, b.shape(scores), len(shape) - 1)
+    weights = b.softmax(scores, -1, mask, name=work.name("pattern"))
+    return b.matmul(weights, value, name=work.name("head"))
+
+
 def _pad(work: _Work, x: str) -> str:
     shape = work.builder.shape(x)
     begins, ends = ([0, *(work.integer(0, 1) for _ in shape[1:])] for _ in range(2))
@@ -171,6 +235,9 @@ _ANY: Mapping[str, _Block] = {
     "reduce": _reduce, "reshape": _reshape,
 }  # fmt: skip
 _PLANAR: Mapping[str, _Block] = {"dense_left": _dense_left, "transpose": _transpose}
+_JOINT: Mapping[str, _Block] = {
+    "product": _product, "normalise": _normalise, "exponential": _exponential, "softmax": _softmax, "attention": _attention,
+}  # fmt: skip
 _SPATIAL: Mapping[str, _Block] = {"conv": _conv, "max_pool": _max_pool, "average_pool": _average_pool}
 
 
@@ -188,7 +255,8 @@ def graphs(
     """A network of up to `max_blocks` blocks, each mostly followed by an activation, and mostly a dense layer at the end.
 
     `of`: the activations (default: any). `blocks`: names of those wanted: dense, conv, max_pool, average_pool, scale, residual,
-    concat, slice, split, pad, reduce, reshape, dense_left, transpose (default: all that fit). `max_size` bounds the elements
+    concat, slice, split, pad, reduce, reshape, product, normalise, exponential, softmax, dense_left, transpose, attention
+    (default: all that fit). `max_size` bounds the elements
     of a tensor that a block may start from. Has at least two sites, the output among them. Shrinks towards one dense layer and
     a ReLU.
     """
@@ -204,6 +272,9 @@ def graphs(
         spatial = _SPATIAL if len(shape) in (3, 4) else {}
         known = {**spatial, **_ANY, **(_PLANAR if len(shape) > 2 else {})}
         names = [name for name in (*spatial, *known) if blocks is None or name in blocks]
+        joint = [name for name in _JOINT if (blocks is None or name in blocks) and (name != "attention" or len(shape) > 2)]
+        if joint and (not names or draw(st.integers(0, 4)) == 4):
+            known, names = _JOINT, joint
         x = known[draw(st.sampled_from(names))](work, x)
         if draw(st.integers(0, 3)) < 3:
             x = work.activate(x)

@@ -8,10 +8,28 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bounds.ops import Clip, LeakyRelu, Relu, Sigmoid, Sign, Tanh
-from bounds.ops.base import Elementwise, Shape
+from bounds.ops import (
+    Clip,
+    Erf,
+    Exp,
+    Gelu,
+    LeakyRelu,
+    Log,
+    Product,
+    Reciprocal,
+    Relu,
+    Sigmoid,
+    Sign,
+    Silu,
+    Softmax,
+    Sqrt,
+    Square,
+    Tanh,
+    TanhGelu,
+)  # fmt: skip
+from bounds.ops.base import Elementwise, Joint, Shape
 
-__all__ = ["activations", "intervals"]
+__all__ = ["activations", "functions", "intervals", "joints"]
 
 _SLOPES = (0.125, 0.0, 0.5, 1.0, 1.5, -0.5, -2.0)
 _CLIPS = ((0.0, 6.0), (-1.0, 1.0), (-0.5, 2.0), (0.0, math.inf), (-math.inf, 1.0), (1.0, 1.25))
@@ -21,7 +39,8 @@ _SPECIAL = (-1.0, -0.5, 0.0, 1.0, 1.25, 2.0, 6.0)
 
 
 def activations() -> st.SearchStrategy[Elementwise]:
-    """Every elementwise operator there is, with slopes below 0 and above 1 and one-sided clips among them; ReLU first."""
+    """Elementwise operators that grow no faster than their argument, with slopes below 0 and above 1 and one-sided clips among
+    them; ReLU first."""
     return st.one_of(
         st.builds(Relu),
         st.builds(LeakyRelu, st.sampled_from(_SLOPES)),
@@ -29,7 +48,30 @@ def activations() -> st.SearchStrategy[Elementwise]:
         st.builds(Tanh),
         st.sampled_from(_CLIPS).map(lambda ends: Clip(*ends)),
         st.builds(Sign),
+        st.builds(Erf),
+        st.builds(Gelu),
+        st.builds(TanhGelu),
+        st.builds(Silu),
     )
+
+
+def functions() -> st.SearchStrategy[Elementwise]:
+    """Every elementwise operator there is."""
+    return st.one_of(
+        activations(), st.builds(Square), st.builds(Exp), st.builds(Log), st.builds(Sqrt), st.builds(Reciprocal),
+    )  # fmt: skip
+
+
+@st.composite
+def joints(draw: st.DrawFn) -> Joint:
+    """Operators whose values depend on several entries: small products, and softmax with masks and without."""
+    if draw(st.booleans()):
+        return Product(*(draw(st.integers(1, 3)) for _ in range(3)))
+    if draw(st.booleans()):
+        return Softmax()
+    absent = torch.rand((2, draw(st.integers(1, 5))), generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))) < 0.4
+    absent[:, draw(st.integers(0, absent.shape[1] - 1))] = False
+    return Softmax(absent)
 
 
 @st.composite

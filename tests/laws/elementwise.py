@@ -12,7 +12,22 @@ import torch
 from torch import Tensor
 
 from bounds.domains.envelope import difference_envelope
-from bounds.ops import Clip, LeakyRelu, Sigmoid, Sign, Tanh
+from bounds.ops import (
+    Clip,
+    Erf,
+    Exp,
+    Gelu,
+    LeakyRelu,
+    Log,
+    Reciprocal,
+    Sigmoid,
+    Sign,
+    Silu,
+    Sqrt,
+    Square,
+    Tanh,
+    TanhGelu,
+)  # fmt: skip
 from bounds.ops.base import Elementwise, Lines
 from bounds.ops.lines import widen
 from bounds.region import Box
@@ -32,12 +47,39 @@ def _exact(op: Elementwise) -> tuple[Callable[[float], Fraction], Fraction]:
         return lambda t: Fraction(min(max(t, op.low), op.high)), Fraction(0)
     if isinstance(op, Sign):
         return lambda t: Fraction((t > 0) - (t < 0)), Fraction(0)
-    if isinstance(op, Sigmoid):
-        return lambda t: _fraction(1 / (1 + mpmath.exp(-mpmath.mpf(t)))), _SLACK
-    if isinstance(op, Tanh):
-        return lambda t: _fraction(mpmath.tanh(mpmath.mpf(t))), _SLACK
+    if isinstance(op, Square):
+        return lambda t: Fraction(t) ** 2, Fraction(0)
+    if isinstance(op, Reciprocal):
+        return lambda t: 1 / Fraction(t), Fraction(0)
+    if isinstance(op, Gelu):
+        return lambda t: _fraction(mpmath.mpf(t) * mpmath.erfc(-op.c * mpmath.mpf(t)) / 2), _SLACK
+    if isinstance(op, TanhGelu):
+        return lambda t: _fraction(t * _logistic(2 * (mpmath.mpf(op.a) * t + mpmath.mpf(op.b) * mpmath.mpf(t) ** 3))), _SLACK
+    if type(op) in _KNOWN:
+        return lambda t: _fraction(_KNOWN[type(op)](mpmath.mpf(t))), _SLACK
     # An operator without a reference of its own: its evaluation in float64, with room for that.
     return lambda t: Fraction(float(op.forward(torch.tensor([t], dtype=torch.float64)))), Fraction(1, 10**14)
+
+
+def _logistic(t: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-t))
+
+
+_KNOWN: dict[type, Callable[[Any], Any]] = {
+    Sigmoid: _logistic, Tanh: mpmath.tanh, Erf: mpmath.erf, Exp: mpmath.exp, Log: mpmath.log, Sqrt: mpmath.sqrt,
+    Silu: lambda t: t * _logistic(t),
+}  # fmt: skip
+
+
+def inside(op: Elementwise, lower: Tensor, upper: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Intervals on which an operator is defined and finite, made of any."""
+    if isinstance(op, Exp):
+        return lower.clamp(-80, 80), upper.clamp(-80, 80)
+    if bool(op.defined(lower, upper).all()):
+        return lower, upper
+    ends = torch.stack([lower.abs(), upper.abs()]).clamp_min(1e-6)
+    lower, upper = ends.amin(0), ends.amax(0)
+    return (-upper, -lower) if isinstance(op, Reciprocal) and seed % 2 else (lower, upper)
 
 
 def _fraction(x: Any) -> Fraction:
@@ -57,6 +99,7 @@ def points(lower: Tensor, upper: Tensor, seed: int, inner: int = 9) -> list[list
 
 def check_elementwise(op: Elementwise, lower: Tensor, upper: Tensor, seed: int) -> None:
     """All of them, on one tensor of intervals."""
+    lower, upper = inside(op, lower, upper, seed)
     with mpmath.workdps(50):
         check_image(op, lower, upper, seed)
         check_envelope(op, lower, upper, seed)
@@ -109,7 +152,8 @@ def check_settled(op: Elementwise, lower: Tensor, upper: Tensor) -> None:
     lines, settled = op.envelope(lower, upper), op.settled(lower, upper)
     for end in (lower, upper):
         gap = (lines.au * end + lines.bu) - (lines.al * end + lines.bl)
-        allowed = 200 * torch.finfo(lower.dtype).eps * (1 + end.abs() * (1 + lines.au.abs()))
+        size = end.abs() * (1 + lines.au.abs() + lines.al.abs()) + lines.bu.abs()
+        allowed = 200 * torch.finfo(lower.dtype).eps * (1 + size)
         assert bool((gap.abs() <= allowed)[settled].all()), f"{op} is not settled where it says so"
 
 
@@ -122,7 +166,7 @@ def check_steepness(op: Elementwise, lower: Tensor, upper: Tensor, seed: int) ->
         for i, (s, fs) in enumerate(values):
             for t, ft in values[i + 1 :: 2]:
                 rise, run = ft - fs, t - s
-                assert rise >= Fraction(least) * run - 2 * slack, (
+                assert least == -math.inf or rise >= Fraction(least) * run - 2 * slack, (
                     f"steepness of {op}: below {least} from {float(s)} to {float(t)}"
                 )
                 assert most == math.inf or rise <= Fraction(most) * run + 2 * slack, (

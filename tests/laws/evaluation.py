@@ -13,14 +13,17 @@ from torch import Tensor
 
 from bounds.gates import Gates
 from bounds.graph import Graph
-from bounds.ops import LeakyRelu, Sign
-from bounds.ops.base import Affine, Elementwise
+from bounds.ops import Exp, LeakyRelu, Log, Reciprocal, Sign, Sqrt, Square
+from bounds.ops.base import Affine, Elementwise, Nonlinear
 from bounds.query import Query
 from bounds.region import Box
 
 __all__ = ["Run", "evaluate", "kept_elements", "run", "sample"]
 
 _EPS = torch.finfo(torch.float64).eps
+
+_ANY = 1e200
+"""The error of a value of which nothing is known, as behind a step that the argument may be on either side of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,9 +55,9 @@ def evaluate(
         if isinstance(node.op, Affine):
             e = _affine_error(node.op, inputs, errors)
         else:
-            assert isinstance(node.op, Elementwise)
-            e = _elementwise_error(node.op, inputs[0], errors[0], y)
-        e = e.expand_as(y)
+            assert isinstance(node.op, Nonlinear)
+            e = _error(node.op, inputs[0], errors[0], y)
+        e = e.expand_as(y).nan_to_num(nan=_ANY, posinf=_ANY)
         value[node.name], off[node.name] = y, e
         if node.name in kept:
             source = (sources or {}).get(node.name)
@@ -74,10 +77,18 @@ def _affine_error(op: Affine, inputs: list[Tensor], errors: list[Tensor]) -> Ten
     return op.magnitude(*errors) + (0.0 if exact else unit) * size
 
 
-def _elementwise_error(op: Elementwise, x: Tensor, error: Tensor, y: Tensor) -> Tensor:
+def _error(op: Nonlinear, x: Tensor, error: Tensor, y: Tensor) -> Tensor:
+    """Of an operator that may be steep, or reads several entries: as far as its range goes on the small interval around each
+    point, which its own laws have shown to be right."""
+    if not isinstance(op, Elementwise):
+        lower, upper = op.image(x - error, x + error)
+        return torch.maximum(upper - y, y - lower) + 64 * _EPS * y.abs()
+    if isinstance(op, Exp | Log | Reciprocal | Sqrt | Square):
+        flat, steep = op.steepness(x - error, x + error)
+        return torch.maximum(flat.abs(), steep.abs()) * error + 64 * _EPS * (y.abs() + error)
     if isinstance(op, Sign):
         return 2.0 * ((x.abs() <= error) & (error > 0)).to(x.dtype)
-    steepest = max(1.0, abs(op.slope)) if isinstance(op, LeakyRelu) else 1.0
+    steepest = max(1.0, abs(op.slope)) if isinstance(op, LeakyRelu) else 1.2
     return steepest * error * (1 + 4 * _EPS) + 8 * _EPS * y.abs()
 
 

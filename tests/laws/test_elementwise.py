@@ -12,7 +12,7 @@ from torch import Tensor
 
 import bounds.ops
 from bounds.ops.base import Elementwise
-from specs.strategies import activations, intervals
+from specs.strategies import functions, intervals
 from tests.laws.elementwise import check_elementwise
 from tests.laws.examples import collect, share, subclasses
 
@@ -23,7 +23,7 @@ Ends = tuple[Tensor, Tensor]
 @cache
 def _operators() -> list[Elementwise]:
     known: dict[str, Elementwise] = {}
-    for op in collect(activations(), 200):
+    for op in collect(functions(), 200):
         known.setdefault(repr(op), op)
     return list(known.values())
 
@@ -31,7 +31,7 @@ def _operators() -> list[Elementwise]:
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_every_elementwise_operator(cls: type[Elementwise]) -> None:
     ops = [op for op in _operators() if type(op) is cls]
-    assert ops, f"specs.strategies draws no {cls.__name__}: add it to activations() in specs/strategies/operators.py"
+    assert ops, f"specs.strategies draws no {cls.__name__}: add it to functions() in specs/strategies/operators.py"
     for dtype in (torch.float64, torch.float32):
         for seed, ends in enumerate(collect(intervals((12,), dtype), 4)):
             for op in ops:
@@ -39,12 +39,12 @@ def test_every_elementwise_operator(cls: type[Elementwise]) -> None:
 
 
 @share(0.5)
-@given(activations(), intervals((8,)), st.integers(0, 99))
+@given(functions(), intervals((8,)), st.integers(0, 99))
 def test_elementwise_in_float64(op: Elementwise, ends: Ends, seed: int) -> None:
     check_elementwise(op, *ends, seed)
 
 
 @share(0.5)
-@given(activations(), intervals((8,), torch.float32), st.integers(0, 99))
+@given(functions(), intervals((8,), torch.float32), st.integers(0, 99))
 def test_elementwise_in_float32(op: Elementwise, ends: Ends, seed: int) -> None:
     check_elementwise(op, *ends, seed)

@@ -13,10 +13,10 @@ from bounds.backends.native import Native
 from bounds.build import Builder
 from bounds.graph import Graph
 from bounds.ops import Clip, LeakyRelu
-from bounds.ops.base import Affine, Elementwise
+from bounds.ops.base import Affine, Elementwise, Joint
 from bounds.query import Query
 from bounds.region import Region
-from specs.strategies import activations, cases, graphs, intervals, queries, regions
+from specs.strategies import cases, functions, graphs, intervals, joints, queries, regions
 from tests.exact.branching import check_branching
 from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.programs import check_program, open_case
@@ -24,9 +24,11 @@ from tests.laws.affine import check_affine
 from tests.laws.backend import check_all_kept, check_sound
 from tests.laws.elementwise import check_elementwise
 from tests.laws.examples import collect
+from tests.laws.joint import before, check_joint
 from tests.laws.monotone import check_monotone
 from tests.laws.queue import check_queue
 from tests.laws.region import check_region
+from tests.laws.search import check_search
 from tests.laws.shrink import check_shrink, dense_case
 from tests.laws.split import check_split
 from tests.laws.trace import check_trace
@@ -44,7 +46,13 @@ def _graphs() -> list[Graph]:
 
 @cache
 def _operators() -> list[tuple[Elementwise, tuple[Tensor, Tensor]]]:
-    return collect(st.tuples(activations(), intervals((16,))), 60)
+    return collect(st.tuples(functions(), intervals((16,))), 90)
+
+
+@cache
+def _joints() -> list[tuple[Joint, tuple[Tensor, Tensor]]]:
+    pairs = joints().flatmap(lambda op: st.tuples(st.just(op), intervals((2, *before(op)))))
+    return collect(pairs, 80)
 
 
 @cache
@@ -68,6 +76,11 @@ def _affine() -> None:
 def _elementwise() -> None:
     for seed, (op, ends) in enumerate(_operators()):
         check_elementwise(op, *ends, seed)
+
+
+def _joint() -> None:
+    for seed, (op, ends) in enumerate(_joints()):
+        check_joint(op, *ends, seed)
 
 
 def _region() -> None:
@@ -140,9 +153,15 @@ def _monotone() -> None:
             check_monotone(query, seed)
 
 
+def _search() -> None:
+    for seed in range(150):
+        check_search(seed)
+
+
 LAWS: Mapping[str, Callable[[], None]] = {
     "affine": _affine,
     "elementwise": _elementwise,
+    "joint": _joint,
     "region": _region,
     "trace": _trace,
     "trace in float32": _trace_in_float32,
@@ -154,4 +173,5 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "program": _program,
     "deciding": _deciding,
     "queue": _queue,
+    "search": _search,
 }
