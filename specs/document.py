@@ -16,6 +16,7 @@ __all__ = ["MAX_BYTES", "MAX_DEPTH", "Value", "jsonpath", "read_bytes", "read_do
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 100
+MAX_VALUES = 1 << 20
 _MAX_INTEGER = 2**63
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
@@ -55,9 +56,10 @@ def read_bytes(file: str) -> bytes:
 def read_document(file: str, *, nan: bool = False) -> Value:
     """The value that a JSON or YAML file states: JSON where the name ends in `.json`, YAML 1.2 otherwise (JSON is part of it).
 
-    Guarantees: keys are strings, each once; numbers are finite and integers fit 64 bits; at most `MAX_DEPTH` levels; no
-    aliases, no tags. With `nan` JSON may hold NaN and infinities, which Python's own writer writes. Raises: InputError: any of
-    it fails, the text is malformed (`line L column C`), or there is no such file.
+    Guarantees: keys are strings, each once; numbers are finite and integers fit 64 bits; at most `MAX_DEPTH` levels
+    and `MAX_VALUES` values (a quarter of that in YAML, which is slow to read); no aliases, no tags. With `nan`, for other tools'
+    files, JSON may hold NaN and infinities, which Python's own writer writes, and four times as much. Raises: InputError: any
+    of it fails, the text is malformed (`line L column C`), or there is no such file.
     """
     content = read_bytes(file)
     try:
@@ -72,6 +74,11 @@ def read_document(file: str, *, nan: bool = False) -> Value:
     suffix = Path(file).suffix.lower()
     # A long JSON document is read as such whatever its name: the YAML reader takes a thousand times as long.
     is_json = suffix == ".json" or (suffix not in (".yaml", ".yml") and text.lstrip().startswith("{"))
+    limit = MAX_VALUES // 4 if not is_json else 4 * MAX_VALUES if nan else MAX_VALUES
+    if (count := text.count(",") + (0 if is_json else text.count("\n"))) > limit:
+        raise InputError(
+            file, "", f"{count} values", f"at most {limit}", "put large arrays into an .npz, named by {file, array}"
+        )
     try:
         value = _json(file, text, nan) if is_json else _yaml(file, text)
         _check(file, value, nan)
