@@ -202,7 +202,7 @@ def graph_changed(content: bytes, chance: Random) -> bytes:
 
 
 # Nothing between what a machine computes in no time and what no machine holds: a large model is slow, and rightly so.
-_INTEGERS = (-(2**63), -100, -1, 0, 1, 2, 3, 7, 64, 1000, 4000, 10**9, 2**31, 2**63 - 1)
+_INTEGERS = (-(2**63), -100, -1, 0, 1, 2, 3, 7, 64, 500, 1000, 10**9, 2**31, 2**63 - 1)
 _OPERATORS = (
     "Relu", "Softmax", "MatMul", "Gemm", "Conv", "ConvTranspose", "Reshape", "Transpose", "Concat", "Split", "Slice",
     "Gather", "Pad", "Add",
