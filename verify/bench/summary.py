@@ -33,9 +33,9 @@ class Line:
 
     `share` are the ends of the Wilson interval of `certified / count`, at a confidence such that those of all methods beside
     each other hold together at 95 % (Bonferroni). `p_value`: McNemar's, exact, on the same inputs, against the first method,
-    corrected by Holm; None for the first. `proven`: minimal at the level asked. `levels`: runs by the highest level proven.
-    `closed`: brackets of the smallest size that are closed. `bracketed`: no lower bound was above an upper one. Times are means
-    and medians of seconds; `search_s` is the method's own, `certify_s` that of certifying what it ended with.
+    corrected by Holm; None for the first. `proven`: minimal at the level asked (None: none was). `levels`: runs by the highest
+    level proven. `closed`: brackets of the smallest size that are closed. `bracketed`: no lower bound was above an upper one.
+    Times are means and medians of seconds; `search_s` is the method's own, `certify_s` that of certifying what it ended with.
     """
 
     experiment: str
@@ -95,6 +95,7 @@ def _against(first: Sequence[Row], second: Sequence[Row]) -> float:
 def _line(group: Group, method: str, rows: Sequence[Row], several: int, p_value: float | None) -> Line:
     told = [row for row in rows if row.error is None]
     searched = [row for row in told if row.level is not None]
+    leveled = [row for row in searched if row.level != "none"]
     verdicts = [row.verdict for row in told]
     certified = verdicts.count("certified")
     first = told[0] if told else None
@@ -116,7 +117,7 @@ def _line(group: Group, method: str, rows: Sequence[Row], several: int, p_value:
         unknown=verdicts.count("unknown"),
         share=wilson(certified, len(told), 1 - _TOGETHER / several) if told else None,
         p_value=p_value,
-        proven=sum(row.proven for row in searched) if searched else None,
+        proven=sum(row.proven for row in leveled) if leveled else None,
         levels={level: n for level in _LEVELS if (n := sum(row.reached == level for row in searched))},
         closed=sum(_closed(row) for row in searched) if searched else None,
         bracketed=all(_bracketed(row) for row in searched),
