@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from verify.ablations import Ablation, robustness
     from verify.api import Interrupted, certify
     from verify.decide import SoundnessAlarm
     from verify.discover import Found, discover
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from verify.verdict import Certified, Falsified, Unknown
 
 __all__ = [
+    "Ablation",
     "Certified",
     "Falsified",
     "Found",
@@ -24,9 +28,11 @@ __all__ = [
     "discover",
     "frontier",
     "read_report",
+    "robustness",
 ]
 
 _HOME = {
+    "Ablation": "ablations",
     "Certified": "verdict",
     "Falsified": "verdict",
     "Found": "discover",
@@ -38,7 +44,19 @@ _HOME = {
     "discover": "discover",
     "frontier": "frontier",
     "read_report": "report",
+    "robustness": "ablations",
 }
+
+
+class _Package(ModuleType):
+    """`verify.discover` stays the function: importing the module of that name would put the module in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _HOME or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:

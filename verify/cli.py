@@ -264,6 +264,30 @@ def frontier_command(**options: Any) -> Action:
     return partial(frontier.run, frontier.Options(**options))
 
 
+@cli.command("robustness")
+@click.argument("circuit", metavar="CIRCUIT.json")
+@click.option("--spec", required=True, metavar="SPEC.yaml", help="Region and agreement, and data for patched values.")
+@click.option("--out", required=True, metavar="DIR", help="Write reports, robustness.md, .csv and .svg here.")
+@click.option(
+    "--radii", type=click.IntRange(0, 64), default=8, metavar="N", help="Further radii asked of each kind; 0 for none [8]."
+)
+@click.option("--timeout", type=_Seconds(), metavar="S", help="Seconds for each question, instead of the spec's budget.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
+def robustness_command(**options: Any) -> Action:
+    """Decide CIRCUIT.json's claim under every kind of patching, and how large a region each is certified on.
+
+    \b
+    certify robustness circuit.json --spec spec.yaml --out robustness
+
+    Exit codes: 0 certified under every kind, 1 falsified under some, 2 the request could not be read, 3 else, 130 interrupted.
+    """
+    from verify.commands import robustness
+
+    return partial(robustness.run, robustness.Options(**options))
+
+
 @cli.command("wang")
 @click.argument("circuit", metavar="CIRCUIT.json")
 @click.option("--spec", required=True, metavar="SPEC.yaml", help="Inputs and patching to sample from.")
