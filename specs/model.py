@@ -13,6 +13,7 @@ from torch import Tensor
 from bounds.graph import Graph, Node
 from bounds.ops.base import Elementwise, Shape
 from specs.errors import InputError, nearest
+from specs.heads import heads
 from specs.models.comparison import compare
 from specs.models.runtime import Runtime
 
@@ -55,6 +56,8 @@ class Model:
         sizes = {"neuron": math.prod(node.shape)}
         if node.channel_axis is not None:
             sizes["channel"] = node.shape[node.channel_axis]
+        if node.name in heads(self.graph):
+            sizes["head"] = heads(self.graph)[node.name][1]
         operator = self.operators.get(node.name, type(node.op).__name__)
         return Site(node.name, node.shape, sizes, operator, isinstance(node.op, Elementwise))
 
@@ -62,8 +65,8 @@ class Model:
         """The component of each element of a site, and how many components there are.
 
         Shapes: a long tensor of the site's shape, with values 0..count-1: the flat index for `neuron`, the index along the
-        channel axis for `channel`. Raises: InputError (at `shown` `where`, by default the model itself): no such site; no such
-        granularity there.
+        channel axis for `channel`, the attention head for `head` (`specs.heads`). Raises: InputError (at `shown` `where`, by
+        default the model itself): no such site; no such granularity there.
         """
         shown = self.source if shown is None else shown
         known = {node.name: node for node in self.graph.nodes if node.site and node.name != self.graph.output}
@@ -79,6 +82,8 @@ class Model:
             size = node.shape[node.channel_axis]
             line = torch.arange(size).reshape([size if i == node.channel_axis else 1 for i in range(len(node.shape))])
             return line.expand(node.shape).contiguous(), size
+        if granularity == "head" and site in heads(self.graph):
+            return heads(self.graph)[site]
         has = " or ".join(repr(name) for name in self._site(node).granularities)
         raise InputError(
             shown, where, f"site {site} of shape {list(node.shape)} has no granularity {granularity!r}", f"use {has}"
