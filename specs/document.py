@@ -58,8 +58,8 @@ def read_document(file: str, *, nan: bool = False) -> Value:
 
     Guarantees: keys are strings, each once; numbers are finite and integers fit 64 bits; at most `MAX_DEPTH` levels
     and `MAX_VALUES` values (a quarter of that in YAML, which is slow to read); no aliases, no tags. With `nan`, for other
-    tools' files, JSON may hold NaN and infinities, which Python's own writer writes, and four times as much. Raises: InputError: any
-    of it fails, the text is malformed (`line L column C`), or there is no such file.
+    tools' files, JSON may hold NaN and infinities, which Python's own writer writes, and four times as much. Raises:
+    InputError: any of it fails, the text is malformed (`line L column C`), or there is no such file.
     """
     content = read_bytes(file)
     try:
