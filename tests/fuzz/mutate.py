@@ -103,7 +103,7 @@ def document_changed(content: bytes, chance: Random) -> bytes:
             case 5 if isinstance(holder[key], int | float):
                 holder[key] = holder[key] * chance.choice((-1, 1000, 10**12, 1e-9))
             case _ if isinstance(holder, list):
-                holder.extend([holder[key]] * chance.choice((1, 3, 1000)))
+                holder.extend([holder[key]] * chance.choice((1, 3, 200)))
             case _:
                 holder[key] = str(holder[key])
     made = json.dumps(document)
