@@ -25,11 +25,11 @@ from specs.foreign.select import Selection, select
 from specs.formats import formats, reader
 from specs.formats.circuit_tracer import cantor
 from specs.model import Model, load_model, model_from_module
-from verify.cli import _FORMATS
+from verify.command_line.files import FORMATS
 
 
 def test_the_command_knows_every_format() -> None:
-    assert formats() == _FORMATS
+    assert formats() == FORMATS
     assert all(callable(reader(name)) for name in formats())
     with pytest.raises(KeyError):
         reader("eap-ig")
