@@ -76,7 +76,8 @@ def robustness(
     Guarantees: each verdict is one of `certify`. Raises: as `certify`.
     """
     from specs.load import read_circuit, read_spec
-    from verify.api import certify, model_of
+    from verify.api import certify
+    from verify.model import model_of
 
     read = read_circuit(circuit) if isinstance(circuit, str | os.PathLike) else circuit
     asked = read_spec(spec) if isinstance(spec, str | os.PathLike) else spec

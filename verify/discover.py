@@ -14,7 +14,7 @@ from specs.circuit import CIRCUIT_FORMAT, Circuit, ModelFile
 from specs.errors import InputError, nearest
 from specs.record import Origin
 from verify.account import account
-from verify.api import Interrupted, Request, model_of
+from verify.api import Interrupted, Request
 from verify.budget import Budget
 from verify.choice import check_device, chosen
 from verify.findings import Findings, enumerated, findings, kept_of
@@ -25,6 +25,7 @@ from verify.minimize.choose import ALGORITHMS
 from verify.minimize.marco import Item, marco
 from verify.minimize.oracle import NotMonotone
 from verify.minimize.orders import ORDERS, order_of
+from verify.model import model_of
 from verify.progress import Progress
 from verify.search import Search
 

@@ -15,8 +15,8 @@ import torch
 from specs.encode import encode
 from specs.load import read_circuit, read_spec
 from tests.golden.conftest import ROOT, Run
-from verify.api import model_of
 from verify.cli import main
+from verify.model import model_of
 
 MODEL = ROOT / "benchmarks" / "models" / "digits_cnn.onnx"
 SUITE = ROOT / "benchmarks" / "suites" / "digits"

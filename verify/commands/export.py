@@ -26,7 +26,7 @@ def run(options: Options) -> int:
     from specs.encode import encode
     from specs.export.files import export_vnnlib
     from specs.load import read_circuit, read_spec
-    from verify.api import model_of
+    from verify.model import model_of
 
     circuit, spec = read_circuit(options.circuit), read_spec(options.spec)
     problem = encode(circuit, spec, model_of(circuit, spec, None, options.allow_code))

@@ -70,7 +70,7 @@ def run_pruned(options: PrunedOptions) -> int:
     from specs.encode import encode
     from specs.export.pruned import pruned_model
     from specs.load import read_circuit, read_spec
-    from verify.api import model_of
+    from verify.model import model_of
 
     circuit, spec = read_circuit(options.circuit), read_spec(options.spec)
     if os.path.lexists(options.out) and not options.force:

@@ -24,7 +24,10 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple
     ("path", "command"), commands(cli), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
 )
 def test_help_shows_an_example(path: tuple[str, ...], command: click.Command) -> None:
-    hidden = {("circuit",): ("circuit.json",), ("bench", "run"): ("bench",)}  # commands that are called without their name
+    hidden: dict[tuple[str, ...], tuple[str, ...]] = {
+        ("circuit",): ("circuit.json",),
+        ("bench", "run"): ("bench",),
+    }  # commands that are called without their name
     start = " ".join(("certify", *hidden.get(path, path)))
     lines = [line.strip().removeprefix("Example: ") for line in (command.help or "").splitlines()]
     assert any(line.startswith(f"{start} ") for line in lines), f"add `{start} ...` below a \\b to the help of {' '.join(path)}"
