@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from specs.load import read_circuit
 from specs.write import write_circuit, write_whole
 
