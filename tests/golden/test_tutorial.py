@@ -1,0 +1,86 @@
+"""The tutorial's commands, run in order; what they print is what the page shows, numbers aside."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.golden.conftest import ROOT
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+SPECS = ("search.yaml", "claim.yaml", "wide.yaml")
+"""Where the page's YAML blocks are saved, in order."""
+
+
+def _blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def _commands() -> list[tuple[str, str]]:
+    """Each command with what it prints."""
+    found: list[tuple[str, str]] = []
+    for block in _blocks("console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, printed = part.partition("\n")
+            found.append((command, printed))
+    return found
+
+
+def _plain(text: str) -> list[str]:
+    """Lines without their numbers: these may differ between machines. What is kept is a matter of numbers too."""
+    return [" ".join(re.sub(r"\d[\d.,\s-]*", "N ", line).split()) for line in text.strip().splitlines()]
+
+
+def _follow(folder: Path, certify: list[str], environment: dict[str, str]) -> None:
+    for name in ("digits_mlp.onnx", "digits.npz"):
+        shutil.copy(ROOT / "benchmarks" / "models" / name, folder / name)
+    blocks = _blocks("yaml")
+    assert len(blocks) == len(SPECS)
+    for name, text in zip(SPECS, blocks, strict=True):
+        assert f"`{name}`" in TUTORIAL.read_text(encoding="utf-8")
+        (folder / name).write_text(text)
+    for command, printed in _commands():
+        first, *rest = shlex.split(command)
+        assert first == "certify"
+        done = subprocess.run(
+            [*certify, *rest], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == (1 if "falsified" in printed else 0), f"{command}\n{done.stdout}{done.stderr}"
+        assert _plain(done.stdout) == _plain(printed), command
+
+
+def test_the_tutorial(tmp_path: Path, command: list[str]) -> None:
+    _follow(tmp_path, command, {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.slow
+def test_the_tutorial_from_a_wheel(tmp_path: Path) -> None:
+    """In an environment that holds the wheel alone; what it depends on is this one's, so that nothing is downloaded."""
+    source, dist, venv, work = (tmp_path / name for name in ("source", "dist", "venv", "work"))
+    work.mkdir()
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "out", "*.egg-info", "__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(dist), str(source)]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (wheel,) = dist.glob("circuit_certify-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
+    python, (site,) = venv / "bin" / "python", venv.glob("lib/python*/site-packages")
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True, timeout=300)
+    # This environment's packages come after the new one's own, and the folder that our own are imported from does not come
+    # along: `addsitedir` alone would read the .pth file of an editable install.
+    theirs = next(path for path in sys.path if path.endswith("site-packages"))
+    (site / "others.pth").write_text(f"{theirs}\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    where = subprocess.run(
+        [str(python), "-c", "import bounds, specs, verify; print(bounds.__file__, specs.__file__, verify.__file__)"],
+        cwd=work, env=environment, check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    assert all(Path(path).is_relative_to(venv) for path in where), where
+    _follow(work, [str(venv / "bin" / "certify")], environment)
