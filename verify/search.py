@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from specs.encode import Problem
@@ -162,6 +162,9 @@ class Search:
             self.known.reopen()
 
     def _told(self, state: State) -> None:
+        if self.state is not None and state.lower < self.state.lower:
+            # A bound that was proven holds, whatever the search looks at again.
+            state = replace(state, lower=min(self.state.lower, state.upper))
         self.state = state
         moment = Moment(time.monotonic() - self.began, state.upper, state.lower, state.standing.open)
         if not self.trace or (moment.upper, moment.lower, moment.unresolved) != _bracket(self.trace[-1]):
