@@ -19,7 +19,7 @@ Needs `hypothesis`, which the package itself does not depend on.
 """
 
 from specs.strategies.describe import describe
-from specs.strategies.graphs import LAYOUTS, graphs
+from specs.strategies.graphs import LAYOUTS, PLAIN, graphs
 from specs.strategies.numbers import layers, tensors
 from specs.strategies.operators import activations, functions, intervals, joints
 from specs.strategies.queries import cases, gates, margins, masks, queries
@@ -27,6 +27,7 @@ from specs.strategies.regions import balls, boxes, hulls, pairs, regions
 
 __all__ = [
     "LAYOUTS",
+    "PLAIN",
     "activations",
     "balls",
     "boxes",

@@ -18,7 +18,7 @@ from bounds.ops.base import Elementwise, Shape
 from specs.strategies.numbers import layers, tensors
 from specs.strategies.operators import activations
 
-__all__ = ["LAYOUTS", "Layout", "graphs"]
+__all__ = ["LAYOUTS", "PLAIN", "Layout", "graphs"]
 
 Layout: TypeAlias = Literal["vector", "line", "image"]
 
@@ -239,6 +239,9 @@ _JOINT: Mapping[str, _Block] = {
     "product": _product, "normalise": _normalise, "exponential": _exponential, "softmax": _softmax, "attention": _attention,
 }  # fmt: skip
 _SPATIAL: Mapping[str, _Block] = {"conv": _conv, "max_pool": _max_pool, "average_pool": _average_pool}
+
+PLAIN: tuple[str, ...] = (*_SPATIAL, *_ANY, *_PLANAR)
+"""Names of the blocks that multiply no two tensors: affine ones, and pooling."""
 
 
 @st.composite

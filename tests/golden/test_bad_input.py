@@ -36,7 +36,7 @@ def nan_weights(_circuit: dict[str, Any], _spec: dict[str, Any], folder: Path) -
 
 
 def unsupported(_circuit: dict[str, Any], _spec: dict[str, Any], folder: Path) -> None:
-    node = helper.make_node("Erf", ["y"], ["z"], name="odd_one")
+    node = helper.make_node("Hardmax", ["y"], ["z"], name="odd_one")
     save_model(folder / "small.onnx", [np.ones((6, 8)), np.ones((8, 8)), np.ones((8, 3))], [node])
 
 
@@ -77,7 +77,7 @@ SPOILT: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "empty region": (put("spec", "input", "clip", value=[2.0, 3.0]), ("spec.yaml", "empty")),
     "wrong hash": (put("circuit", "model", "sha256", value="0" * 64), ("circuit.json", "sha256")),
     "NaN in weights": (nan_weights, ("small.onnx",)),
-    "unsupported operator": (unsupported, ("odd_one", "Erf")),
+    "unsupported operator": (unsupported, ("odd_one", "Hardmax")),
     "unknown operator": (unread, ("NoSuchOperator",)),
     "truncated model": (truncated, ("small.onnx",)),
     "a pickle": (a_pickle, ("model.pt",)),

@@ -16,7 +16,7 @@ from bounds.ops import Clip, LeakyRelu
 from bounds.ops.base import Affine, Elementwise, Joint
 from bounds.query import Query
 from bounds.region import Region
-from specs.strategies import cases, functions, graphs, intervals, joints, queries, regions
+from specs.strategies import PLAIN, cases, functions, graphs, intervals, joints, queries, regions
 from tests.exact.branching import check_branching
 from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.programs import check_program, open_case
@@ -63,7 +63,8 @@ def _regions() -> list[Region]:
 @cache
 def _cases() -> list[tuple[Query, Tensor]]:
     steep = queries(graphs(of=st.sampled_from((LeakyRelu(-0.5), LeakyRelu(1.5), Clip(-1.0, 1.0)))))
-    return collect(cases(), 50) + collect(cases(steep), 15)
+    plain = queries(graphs(blocks=PLAIN))
+    return collect(cases(plain), 80) + collect(cases(), 15) + collect(cases(steep), 15)
 
 
 def _affine() -> None:

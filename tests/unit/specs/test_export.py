@@ -29,14 +29,9 @@ from specs.export.question import Question, ask
 from specs.export.vnnlib import vnnlib_text
 from specs.export.writer import WriterError
 from specs.margins import agreement_margins
-from specs.strategies.graphs import graphs
+from specs.strategies.graphs import PLAIN, graphs
 from specs.strategies.operators import activations
 from specs.strategies.queries import cases, queries
-
-PLAIN = (
-    "dense", "conv", "max_pool", "average_pool", "scale", "residual", "concat", "slice", "split", "pad", "reduce", "reshape",
-    "dense_left", "transpose",
-)  # fmt: skip
 
 # Where sums round differently, signs differ; constants of GELU are no float32 numbers; the reference has erf in float32 only.
 SMOOTH = activations().filter(lambda op: not isinstance(op, ops.Sign | ops.Gelu | ops.TanhGelu | ops.Erf))
