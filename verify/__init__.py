@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from verify.ablations import Ablation, robustness
     from verify.api import Interrupted, certify
-    from verify.decide import SoundnessAlarm
     from verify.discover import Found, discover
     from verify.frontier import frontier
+    from verify.ladder.decide import SoundnessAlarm
     from verify.report import Report, read_report
     from verify.verdict import Certified, Falsified, Unknown
 
@@ -38,7 +38,7 @@ _HOME = {
     "Found": "discover",
     "Interrupted": "api",
     "Report": "report",
-    "SoundnessAlarm": "decide",
+    "SoundnessAlarm": "ladder.decide",
     "Unknown": "verdict",
     "certify": "api",
     "discover": "discover",

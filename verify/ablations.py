@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from specs.model import Model
     from specs.spec import Spec
     from verify.api import Path_
-    from verify.progress import Progress
     from verify.report import Report
+    from verify.work.progress import Progress
 
 __all__ = ["Ablation", "Answer", "Radius", "bracket", "kinds", "robustness"]
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from specs.agreement import Top1
 from specs.sentence import sentence
+from verify.ladder.round import Decision, Tally
 from verify.report import CircuitSummary, ClaimReport, MonotoneReport, Queries, Report, Rung, WitnessReport
-from verify.round import Decision, Tally
 from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown, Verdict, conjunction
 
 if TYPE_CHECKING:
     from specs.encode import Claim, Problem
     from specs.spec import Spec
     from verify.api import Request
-    from verify.falsify import Witness
-    from verify.findings import Findings
+    from verify.search.findings import Findings
+    from verify.witness.falsify import Witness
 
 __all__ = ["account", "versions"]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, cast
 
 from specs.errors import InputError
 from verify.account import account
-from verify.budget import Budget, TimeUp
-from verify.choice import BACKENDS, check_device, chosen, splits
-from verify.progress import Progress, Silent, Step
+from verify.ladder.choice import BACKENDS, check_device, chosen, splits
 from verify.verdict import INTERRUPTED, TIME_UP, Certified, Falsified, Unknown, conjunction
+from verify.work.budget import Budget, TimeUp
+from verify.work.progress import Progress, Silent, Step
 
 if TYPE_CHECKING:
     import torch
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from specs.model import Model
     from specs.spec import Spec
     from verify.certificate import Files
+    from verify.ladder.round import Decision, Round, Tally
     from verify.report import Report
-    from verify.round import Decision, Round, Tally
-    from verify.search import Search
+    from verify.search.run import Search
 
     Path_ = str | os.PathLike[str]
 
@@ -84,8 +84,8 @@ def certify(
     With `float32` a certified claim holds for every float32 evaluation of model and circuit (`verify.float32`), not only for
     the real-number functions of their weights. `hard` interrupts steps that overrun the budget, by the process's interval
     timer; `began` is when the reported time starts to count (of `time.monotonic`, default now).
-    Guarantees: as `verify.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend` names one);
-    Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
+    Guarantees: as `verify.ladder.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend`
+    names one); Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
     """
     began = time.monotonic() if began is None else began
     from specs.load import read_circuit, read_spec
@@ -96,7 +96,7 @@ def certify(
     if not 0 < budget_s < math.inf:
         raise InputError("timeout", "", f"{budget_s} s", "a finite number greater than 0")
     if asked.minimality != "none":
-        from verify.journal import check_fresh
+        from verify.search.journal import check_fresh
 
         check_fresh(journal, resume)
     if float32 and asked.minimality != "none":
@@ -137,8 +137,8 @@ class _Run:
         self.search: Search | None = None
 
     def decide(self, problem: Problem, backends: tuple[tuple[str, Backend], ...], budget: Budget, progress: Progress) -> None:
-        from verify.decide import Ladder
-        from verify.round import Round, Tally
+        from verify.ladder.decide import Ladder
+        from verify.ladder.round import Round, Tally
 
         request = self.request
         self.tally = Tally()
@@ -171,8 +171,8 @@ class _Run:
         """The certificate of what was decided, where one was asked for. Without one the verdict is unknown."""
         if self.files is None:
             return
+        from verify.branch.leaves import Refused
         from verify.certificate import attest, attest_witness
-        from verify.leaves import Refused
 
         verdicts = [climbing.decisions()[0].verdict for climbing, _ in self.rounds]
         worst = conjunction(verdicts)
@@ -203,9 +203,9 @@ class _Run:
         self, problem: Problem, budget: Budget, progress: Progress | None, journal: str | None, resume: bool
     ) -> None:
         """Where every claim is certified and the spec asks for a level: whether the circuit is minimal at it."""
-        from verify.fingerprint import fingerprint
-        from verify.journal import Journal
-        from verify.search import Search
+        from verify.search.fingerprint import fingerprint
+        from verify.search.journal import Journal
+        from verify.search.run import Search
 
         request = self.request
         level = request.spec.minimality
@@ -247,7 +247,7 @@ class _Run:
             decisions.append((climbing.decisions(INTERRUPTED if stopped else None)[0], time_s))
         found = None
         if self.search is not None:
-            from verify.findings import findings
+            from verify.search.findings import findings
 
             found = findings(self.search, self.request.spec.minimality, "check")
         made = account(self.request, self.problem, decisions, self.tally, interrupted, found)

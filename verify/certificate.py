@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from bounds.region import Hull
 from specs.errors import InputError
 from specs.write import write_whole
+from verify.branch.leaves import Refused, Trees
 from verify.check.certificate import FORMAT, MANIFEST, PROOF, confirm, digest, holds, sha256_of
 from verify.check.claim import Question, files_of, read_question
 from verify.check.program import Rejected
 from verify.check.proof import Proof
-from verify.leaves import Refused, Trees
 
 if TYPE_CHECKING:
     from specs.encode import Problem
-    from verify.falsify import Witness
+    from verify.witness.falsify import Witness
 
 __all__ = ["Files", "attest", "attest_witness", "check_covered", "check_folder"]
 

@@ -15,19 +15,19 @@ from specs.errors import InputError, nearest
 from specs.record import Origin
 from verify.account import account
 from verify.api import Interrupted, Request
-from verify.budget import Budget
-from verify.choice import check_device, chosen
-from verify.findings import Findings, enumerated, findings, kept_of
-from verify.fingerprint import fingerprint
-from verify.journal import Journal, check_fresh
+from verify.ladder.choice import check_device, chosen
 from verify.minimize.ascending import ascending
 from verify.minimize.choose import ALGORITHMS
 from verify.minimize.marco import Item, marco
 from verify.minimize.oracle import NotMonotone
 from verify.minimize.orders import ORDERS, order_of
 from verify.model import model_of
-from verify.progress import Progress
-from verify.search import Search
+from verify.search.findings import Findings, enumerated, findings, kept_of
+from verify.search.fingerprint import fingerprint
+from verify.search.journal import Journal, check_fresh
+from verify.search.run import Search
+from verify.work.budget import Budget
+from verify.work.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from specs.model import Model
     from specs.spec import Spec
     from verify.api import Path_
+    from verify.ladder.round import Decision
     from verify.report import Enumeration, Report
-    from verify.round import Decision
 
 __all__ = ["Found", "default_scope", "discover"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from specs.model import Model
     from specs.spec import Spec
     from verify.api import Path_
-    from verify.progress import Progress
+    from verify.work.progress import Progress
 
 __all__ = ["Over", "Point", "frontier"]
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from specs.encode import Claim
 from specs.models.runtime import Array
 from specs.vnnlib.question import Question
-from verify.budget import Budget
-from verify.choice import chosen, splits
-from verify.decide import Ladder
-from verify.falsify import Replay, Witness
-from verify.pool import Points
-from verify.round import Round, Tally
+from verify.ladder.choice import chosen, splits
+from verify.ladder.decide import Ladder
+from verify.ladder.round import Round, Tally
 from verify.verdict import INTERRUPTED, UNDECIDED, Certified, Falsified, Unknown
+from verify.witness.falsify import Replay, Witness
+from verify.witness.pool import Points
+from verify.work.budget import Budget
 
 __all__ = ["Answer", "Search", "Word"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from verify.falsify import Witness
+    from verify.witness.falsify import Witness
 
 __all__ = ["INTERRUPTED", "TIME_UP", "UNDECIDED", "Certified", "Falsified", "Name", "Unknown", "Verdict", "conjunction"]
 

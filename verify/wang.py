@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bounds.stem import Stem
 from specs.encode import Claim, Problem
-from verify.evidence import Evidence
 from verify.minimize.orders import samples
-from verify.pool import row_limit
+from verify.witness.evidence import Evidence
+from verify.witness.pool import row_limit
 
 __all__ = ["WangScores", "wang_scores"]
 

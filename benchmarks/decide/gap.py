@@ -90,8 +90,8 @@ def _bounds(problem: Problem, mask: Tensor) -> dict[str, Any]:
     from bounds.backends.base import BackendRefusal, BackendUnavailable
     from bounds.backends.lirpa import Lirpa
     from bounds.backends.native import Native
-    from verify.attack import attack
-    from verify.branch import Branching
+    from verify.branch.run import Branching
+    from verify.witness.attack import attack
 
     query, masks = problem.claims[0].query, mask.unsqueeze(0)
     found: dict[str, Any] = {}
@@ -117,10 +117,10 @@ def _bounds(problem: Problem, mask: Tensor) -> dict[str, Any]:
 
 def _decided(problem: Problem, mask: Tensor, limit_s: float) -> dict[str, object]:
     """What the ladder makes of one circuit, and which rung did it."""
-    from verify.budget import Budget
-    from verify.choice import chosen, splits
-    from verify.decide import Ladder
-    from verify.round import Tally
+    from verify.ladder.choice import chosen, splits
+    from verify.ladder.decide import Ladder
+    from verify.ladder.round import Tally
+    from verify.work.budget import Budget
 
     tally = Tally()
     ladder = Ladder(

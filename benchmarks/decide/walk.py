@@ -70,10 +70,10 @@ def walk(case: Case, data: Path, region: Path, budget_s: float, hard: bool = Fal
     with `hard` it is kept by the process's timer."""
     import torch
 
-    from verify.budget import Budget
-    from verify.choice import chosen, splits
-    from verify.decide import Ladder
+    from verify.ladder.choice import chosen, splits
+    from verify.ladder.decide import Ladder
     from verify.verdict import Certified, Falsified
+    from verify.work.budget import Budget
 
     problem = problem_of(case, data, region)
     tolerance = problem.spec.agreement.tolerance

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 
 from specs.encode import Problem
-from verify.budget import Budget
-from verify.choice import chosen, splits
-from verify.decide import Ladder
-from verify.findings import findings
+from verify.ladder.choice import chosen, splits
+from verify.ladder.decide import Ladder
 from verify.minimize.choose import ALGORITHMS
 from verify.minimize.oracle import Answer, Components, Level, Masks, Oracle, State
 from verify.minimize.orders import order_of
-from verify.search import Search
+from verify.search.findings import findings
+from verify.search.run import Search
 from verify.verdict import Certified, Falsified
+from verify.work.budget import Budget
 
 __all__ = ["Contender", "OneByOne", "Outcome", "contenders"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from bounds.query import Clauses, Norm, Query
-from verify.branch import Branching
+from verify.branch.run import Branching
 
 __all__ = ["check_branching", "shifted"]
 

@@ -18,8 +18,8 @@ from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.programs import check_program, open_case
 from tests.exact.test_exact import SMALL
 from tests.laws.examples import share
-from verify.branch import Branching
-from verify.exact import Exact
+from verify.branch.run import Branching
+from verify.ladder.exact import Exact
 
 Case = tuple[Query, Tensor]
 

@@ -22,10 +22,10 @@ from bounds.region import Box, Region
 from specs.encode import Claim, Problem
 from tests.exact.patterns import TooLarge, exact_margin
 from tests.nets import asked, random_net
-from verify.budget import Budget
-from verify.choice import chosen
-from verify.decide import Ladder
+from verify.ladder.choice import chosen
+from verify.ladder.decide import Ladder
 from verify.verdict import Certified, Falsified
+from verify.work.budget import Budget
 
 KINDS = ("zero", "mean", "constant", "box", "reachable", "resample", "closed")
 AGREEMENTS: tuple[Mapping[str, Any], ...] = (

@@ -14,13 +14,13 @@ from specs.encode import Problem
 from tests.exact.test_kinds import exactly, patching
 from tests.nets import asked, random_net
 from tests.unit.verify.minimize.tables import TableOracle
-from verify.budget import Budget
 from verify.minimize.ascending import ascending
 from verify.minimize.brute import Table, table
 from verify.minimize.choose import ALGORITHMS
 from verify.minimize.marco import marco
 from verify.minimize.oracle import LEVELS, Answer, Components, Level, NotMonotone
-from verify.search import Search
+from verify.search.run import Search
+from verify.work.budget import Budget
 
 NEEDS_MONOTONE = {"progression", "quickxplain", "hitting"}
 CLEAR = 1e-4

@@ -81,7 +81,7 @@ def test_a_place_that_cannot_be_written_is_refused(
 def test_without_time_for_a_certificate_the_verdict_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import verify
     from tests.unit.verify.check.questions import written
-    from verify import leaves
+    from verify.branch import leaves
 
     circuit, spec = written(tmp_path, tolerance=0.107)
     monkeypatch.setattr(leaves, "holds", lambda *_: False)

@@ -7,7 +7,7 @@ import random
 import torch
 
 from bounds.domains.slopes import Tuned
-from verify.queue import Part, Queue
+from verify.branch.queue import Part, Queue
 
 __all__ = ["check_queue"]
 

@@ -18,8 +18,8 @@ from bounds.ops.base import Affine, Elementwise
 from bounds.region import Ball, Box
 from tests.laws import split as subproblem_law
 from tests.mutants.planting import Patch, changed, mutant
-from verify.branch import Branching
-from verify.queue import Part, Queue
+from verify.branch.queue import Part, Queue
+from verify.branch.run import Branching
 
 # regions and gates -----------------------------------------------------------------------------------------------------------
 

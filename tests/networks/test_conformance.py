@@ -13,8 +13,8 @@ import pytest
 
 from specs.errors import InputError
 from specs.vnnlib.question import read_question
-from verify.budget import Budget
 from verify.plain import Search
+from verify.work.budget import Budget
 
 REFUSED = {
     "arithmetic_poly": "a product of variables",

@@ -15,8 +15,8 @@ from specs.circuit import Circuit
 from specs.encode import Claim, encode
 from specs.model import Model, load_model
 from specs.spec import Spec
-from verify.attack import attack
-from verify.pool import Points, circuit_outputs, free_gates
+from verify.witness.attack import attack
+from verify.witness.pool import Points, circuit_outputs, free_gates
 
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
 

@@ -89,7 +89,7 @@ def _searched(question: Asked, method: Discover, seed: int) -> dict[str, Any]:
 
 def _sampled(question: Asked, method: Any, seed: int) -> Circuit:
     from verify.bench.baselines import found_by
-    from verify.findings import kept_of
+    from verify.search.findings import kept_of
 
     problem = _problem(question, method.patching)
     kept = kept_of(problem, found_by(method, problem, question.tolerance, seed))

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from specs.encode import Problem
 from verify.bench.suite import Attribution, Sampling, Thresholding
-from verify.evidence import Evidence
 from verify.minimize.orders import importance, order_of, samples
-from verify.pool import WitnessPool
+from verify.witness.evidence import Evidence
+from verify.witness.pool import WitnessPool
 
 __all__ = ["found_by"]
 

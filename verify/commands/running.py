@@ -15,8 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from specs.errors import InputError
-from verify.beside import cores
-from verify.importing import RETRY_S, importing
+from verify.work.beside import cores
+from verify.work.importing import RETRY_S, importing
 
 if TYPE_CHECKING:
     from verify.report import Report
@@ -46,7 +46,7 @@ def load(stop: Stop, *modules: str) -> None:
 
     Raises: KeyboardInterrupt: the run was asked to stop meanwhile."""
     with stop.held():
-        for name in ("specs.encode", "specs.models.source", "verify.api", "verify.decide", *modules):
+        for name in ("specs.encode", "specs.models.source", "verify.api", "verify.ladder.decide", *modules):
             importlib.import_module(name)
         if "OMP_NUM_THREADS" not in os.environ:
             import torch

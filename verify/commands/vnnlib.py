@@ -45,7 +45,7 @@ def run(options: Options) -> int:
         try:
             load(stop, "specs.vnnlib.question", "verify.plain")
             from specs.vnnlib.question import read_question
-            from verify.choice import check_device
+            from verify.ladder.choice import check_device
             from verify.plain import Search
 
             check_device(options.device)
@@ -66,7 +66,7 @@ def run(options: Options) -> int:
 
 def _decided(search: Search, options: Options, began: float) -> Answer:
     from bounds.backends.base import BackendRefusal, BackendUnavailable
-    from verify.budget import Budget
+    from verify.work.budget import Budget
 
     def notify(case: int, rung: str) -> None:
         if not options.quiet:

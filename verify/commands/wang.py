@@ -24,9 +24,9 @@ def run(options: Options) -> int:
     """Print the scores of each claim, as a table or as JSON. Returns the exit code. Raises: InputError."""
     from specs.encode import encode
     from specs.load import read_circuit, read_spec
-    from verify.findings import named
     from verify.model import model_of
     from verify.render.table import show_wang
+    from verify.search.findings import named
     from verify.wang import wang_scores
 
     circuit, spec = read_circuit(options.circuit), read_spec(options.spec)

@@ -8,13 +8,13 @@ import torch
 
 from bounds.stem import Stem
 from specs.encode import Problem
-from verify.budget import Budget
-from verify.choice import chosen, splits
-from verify.decide import Ladder, Reach
+from verify.ladder.choice import chosen, splits
+from verify.ladder.decide import Ladder, Reach
+from verify.ladder.round import Decision, Round, Tally
 from verify.minimize.oracle import Answer, Components, Masks, Oracle
-from verify.pool import DEPTH
-from verify.round import Decision, Round, Tally
 from verify.verdict import Certified, Falsified
+from verify.witness.pool import DEPTH
+from verify.work.budget import Budget
 
 __all__ = ["ClaimsOracle", "costs_of"]
 

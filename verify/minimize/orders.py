@@ -12,9 +12,9 @@ from torch import Tensor
 
 from bounds.gates import Gates
 from specs.encode import Claim, Problem
-from verify.attack import attack
-from verify.evidence import Evidence
-from verify.pool import Points, WitnessPool, free_gates, row_limit
+from verify.witness.attack import attack
+from verify.witness.evidence import Evidence
+from verify.witness.pool import Points, WitnessPool, free_gates, row_limit
 
 __all__ = ["ORDERS", "importance", "order_of", "samples"]
 

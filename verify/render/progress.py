@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from verify.progress import Progress, Silent, Stage, Step
+from verify.work.progress import Progress, Silent, Stage, Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -88,7 +88,7 @@ def test_interrupted_from_python(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("verify.decide.Ladder.climb", stop)
+    monkeypatch.setattr("verify.ladder.decide.Ladder.climb", stop)
     with pytest.raises(verify.Interrupted) as raised:
         verify.certify(folder / "circuit.json", folder / "spec.json")
     assert raised.value.report.interrupted and isinstance(raised.value, KeyboardInterrupt)

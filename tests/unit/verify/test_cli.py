@@ -146,7 +146,7 @@ def test_a_fault_of_ours_is_no_answer(
     def broken(*_: object) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("verify.decide.Ladder.climb", broken)
+    monkeypatch.setattr("verify.ladder.decide.Ladder.climb", broken)
     assert call(folder / "circuit.json", "--spec", folder / "spec.json", "--out", folder / "report.json") == 70
     shown = capsys.readouterr()
     assert "planted" in shown.err and shown.out == "" and not (folder / "report.json").exists()
@@ -223,7 +223,7 @@ def test_importing_the_command_or_the_package_imports_nothing_heavy() -> None:
 
 
 def test_progress_says_where_it_is() -> None:
-    from verify.progress import Step
+    from verify.work.progress import Step
 
     assert said(Step(1, 5, "index 7", "linear bounds", -0.21, 0.4)) == (
         "claim 2 of 5 (index 7): linear bounds; proven margin -0.21; largest deviation 0.4"

@@ -21,9 +21,9 @@ from verify.bench.claim import Asked, asked
 from verify.bench.runs import Run, runs
 from verify.bench.suite import Attribution, Sampling, Suite, Thresholding, read_suite
 from verify.bench.workers import _Worker
-from verify.evidence import Evidence
 from verify.minimize.orders import samples
-from verify.pool import WitnessPool
+from verify.witness.evidence import Evidence
+from verify.witness.pool import WitnessPool
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""From a question to a verdict: the rungs, their order and their cost."""

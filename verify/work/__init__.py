@@ -1,0 +1,1 @@
+"""How work behaves while it runs: time, memory, interruption, progress, a second thread."""

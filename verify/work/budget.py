@@ -1,0 +1,84 @@
+"""Time to spend on an answer, and ways to stop before it is spent."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from verify.work.importing import RETRY_S, importing
+
+__all__ = ["Budget", "TimeUp"]
+
+
+_LONGEST = 1e8
+"""The longest that an interval timer is set for; some systems take no more."""
+
+
+class TimeUp(BaseException):
+    """The time ran out in the middle of a step. Not an `Exception`, so that no library on the way takes it for a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A span of monotonic time that began when this was made. Units: seconds.
+
+    `hard` stops a step that overruns (see `enforced`); it takes the process's interval timer, so only a program that owns its
+    process may ask for it.
+    """
+
+    time_s: float
+    hard: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.time_s < math.inf:
+            raise ValueError(f"a budget of {self.time_s} s; a finite number greater than 0 is needed")
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    def remaining(self) -> float:
+        """Seconds left, 0 where none are."""
+        return max(0.0, self.time_s - self.elapsed)
+
+    @property
+    def expired(self) -> bool:
+        """Whether nothing is left."""
+        return self.remaining() <= 0
+
+    def part(self, share: float) -> Budget:
+        """A budget that begins now: `share` of what is left (at least a microsecond, so that it can be made at all)."""
+        return Budget(max(self.remaining() * share, 1e-6), self.hard)
+
+    @contextmanager
+    def enforced(self) -> Generator[None, None, None]:
+        """Raise `TimeUp` inside the block once nothing is left, where the budget is hard and this is the main thread.
+
+        A step in native code is only left when that code returns, an import when it is done. Timers that were set before are
+        put back.
+        """
+        if not self.hard or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+            yield
+            return
+
+        def stop(_signal: int, frame: FrameType | None) -> None:
+            if importing(frame):
+                signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+                return
+            raise TimeUp
+
+        handler = signal.signal(signal.SIGALRM, stop)
+        delay, interval = signal.setitimer(signal.ITIMER_REAL, min(max(self.remaining(), 1e-6), _LONGEST))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, delay, interval)
+            signal.signal(signal.SIGALRM, handler)
