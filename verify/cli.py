@@ -10,6 +10,7 @@ import click
 
 from verify.command_line import deciding, files, searching
 from verify.command_line.group import cli
+from verify.commands.codes import BAD_REQUEST, BROKEN, INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 assert deciding and files and searching  # imported for the commands that they define
-
-BAD_REQUEST = 2
-INTERRUPTED = 130
-BROKEN = 70
-"""Exit code of a fault in this program: none that stands for an answer."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from specs.errors import InputError
 from specs.region import L2, Linf
+from verify.api import Interrupted
 from verify.discover import Found, discover
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from verify.api import Path_
     from verify.work.progress import Progress
 
-__all__ = ["Over", "Point", "frontier"]
+__all__ = ["Over", "Point", "Stopped", "frontier"]
 
 Over: TypeAlias = Literal["epsilon", "tolerance"]
 
@@ -33,6 +34,14 @@ class Point:
     found: Found
     lower: float
     upper: float
+
+
+class Stopped(KeyboardInterrupt):
+    """Stopped from outside. `points`: what was found by then."""
+
+    def __init__(self, points: list[Point]) -> None:
+        super().__init__()
+        self.points = points
 
 
 def frontier(
@@ -49,7 +58,7 @@ def frontier(
     Regions of one centre and norm are nested, so a circuit that is faithful at a radius is faithful at every smaller one, and a
     lower bound at a radius is one at every larger; for tolerances the other way round. So the hardest value is searched first,
     each next search starts from its circuit, and brackets are shared. `options` are those of `discover`; each value has the
-    whole budget. Raises: as `discover`; InputError: the region has no radius, or a value is no number of 0 or more.
+    whole budget. Raises: as `discover`; InputError: the region has no radius, or a value is no number of 0 or more; Stopped.
     """
     if not values or any(not math.isfinite(value) or value < 0 for value in values):
         raise InputError("values", "", repr(list(values)), "one or more finite numbers of 0 or more")
@@ -59,10 +68,14 @@ def frontier(
     for value in hardest_first:
         shown = {} if progress is None else {"progress": progress(value)}
         begun = {} if start is None else {"start": start.circuit}
-        found[value] = discover(model, changed(spec, over, value), **begun, **shown, **options)
+        try:
+            found[value] = discover(model, changed(spec, over, value), **begun, **shown, **options)
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, Interrupted) and stop.circuit is not None:
+                found[value] = Found(stop.circuit, stop.report)
+            raise Stopped(_points(values, hardest_first, found)) from None
         start = found[value] if found[value].report.verdict == "certified" else None
-    brackets = dict(_bracketed(hardest_first, found))
-    return [Point(value, found[value], *brackets[value]) for value in values]
+    return _points(values, hardest_first, found)
 
 
 def changed(spec: Spec, over: Over, value: float) -> Spec:
@@ -73,6 +86,11 @@ def changed(spec: Spec, over: Over, value: float) -> Spec:
     if not isinstance(region, Linf | L2):
         raise InputError(spec.file, "$.input.kind", region.kind, "linf or l2, which have a radius", "or vary the tolerance")
     return spec.model_copy(update={"input": region.model_copy(update={"epsilon": float(value)})})
+
+
+def _points(values: Sequence[float], hardest_first: Sequence[float], found: dict[float, Found]) -> list[Point]:
+    brackets = dict(_bracketed([value for value in hardest_first if value in found], found))
+    return [Point(value, found[value], *brackets[value]) for value in values if value in found]
 
 
 def _bracketed(hardest_first: Sequence[float], found: dict[float, Found]) -> Iterator[tuple[float, tuple[float, float]]]:

@@ -7,26 +7,22 @@ from typing import Any
 
 import click
 
-from verify.command_line.group import Action, Seconds, cli
+from verify.command_line import options
+from verify.command_line.group import Action, cli
 
 
 @cli.command("circuit", hidden=True)
 @click.argument("circuit", metavar="CIRCUIT.json")
-@click.option("--spec", required=True, metavar="SPEC.yaml", help="What is claimed of the circuit.")
+@options.spec("What is claimed of the circuit.")
 @click.option("--out", metavar="REPORT.json", help="Write the report here.")
-@click.option("--timeout", type=Seconds(), metavar="S", help="Seconds to spend, instead of the spec's budget.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute [cpu].")
-@click.option(
-    "--backend", type=click.Choice(["auto", "native", "lirpa", "milp"]), default="auto", help="What computes bounds [auto]."
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
+@options.timeout()
+@options.engine
+@options.as_json
+@options.allow_code()
 @click.option("--resume", is_flag=True, help="Go on with a check of minimality that was stopped; needs its --out.")
 @click.option("--certificate", metavar="DIR", help="Write a proof or witness here, for certify check; none, no verdict.")
 @click.option("--float32", is_flag=True, help="Prove it for every float32 evaluation, rounding of model and circuit included.")
-def circuit_command(**options: Any) -> Action:
+def circuit_command(**given: Any) -> Action:
     """Decide whether CIRCUIT.json meets SPEC.yaml.
 
     \b
@@ -34,7 +30,7 @@ def circuit_command(**options: Any) -> Action:
     """
     from verify.commands import circuit
 
-    return partial(circuit.run, circuit.Options(**options))
+    return partial(circuit.run, circuit.Options(**given))
 
 
 @cli.command("check")
@@ -54,16 +50,16 @@ def check_command(certificate: str) -> Action:
 
 @cli.command("robustness")
 @click.argument("circuit", metavar="CIRCUIT.json")
-@click.option("--spec", required=True, metavar="SPEC.yaml", help="Region and agreement, and data for patched values.")
+@options.spec("Region and agreement, and data for patched values.")
 @click.option("--out", required=True, metavar="DIR", help="Write reports, robustness.md, .csv and .svg here.")
 @click.option(
     "--radii", type=click.IntRange(0, 64), default=8, metavar="N", help="Further radii asked of each kind; 0 for none [8]."
 )
-@click.option("--timeout", type=Seconds(), metavar="S", help="Seconds for each question, instead of the spec's budget.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
-def robustness_command(**options: Any) -> Action:
+@options.timeout("Seconds for each question, instead of the spec's budget.")
+@options.seed
+@options.quiet
+@options.allow_code()
+def robustness_command(**given: Any) -> Action:
     """Decide CIRCUIT.json's claim under every kind of patching, and how large a region each is certified on.
 
     \b
@@ -73,21 +69,16 @@ def robustness_command(**options: Any) -> Action:
     """
     from verify.commands import robustness
 
-    return partial(robustness.run, robustness.Options(**options))
+    return partial(robustness.run, robustness.Options(**given))
 
 
 @cli.command("vnnlib")
 @click.argument("files", nargs=-1, metavar="[NET.onnx] SPEC.vnnlib")
 @click.option("--network", multiple=True, metavar="NAME=NET.onnx", help="The file of a network that the query names.")
 @click.option("--out", metavar="FILE", help="Write the answer, and the counterexample where there is one, here.")
-@click.option("--timeout", type=Seconds(), metavar="S", help="Seconds to spend [300].")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute [cpu].")
-@click.option(
-    "--backend", type=click.Choice(["auto", "native", "lirpa", "milp"]), default="auto", help="What computes bounds [auto]."
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
-def vnnlib_command(**options: Any) -> Action:
+@options.timeout("Seconds to spend [300].")
+@options.engine
+def vnnlib_command(**given: Any) -> Action:
     """Decide a VNN-LIB query (1.0 or 2.0) about plain networks: the last line is sat, unsat or unknown.
 
     \b
@@ -99,4 +90,4 @@ def vnnlib_command(**options: Any) -> Action:
     """
     from verify.commands import vnnlib
 
-    return partial(vnnlib.run, vnnlib.Options(**options))
+    return partial(vnnlib.run, vnnlib.Options(**given))

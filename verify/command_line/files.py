@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from verify.command_line import options
 from verify.command_line.group import Action, cli
 
 FORMATS = ("acdc", "auto-circuit", "circuit-tracer", "circuitkit", "eap", "edge-pruning", "transformer-lens")
@@ -17,8 +18,8 @@ FORMATS = ("acdc", "auto-circuit", "circuit-tracer", "circuitkit", "eap", "edge-
 @click.argument("file", metavar="MODEL|REPORT.json|CIRCUIT.json")
 @click.option("--html", metavar="FILE", help="Write a page for people instead: pictures, tables, printable, self-contained.")
 @click.option("--svg", metavar="FILE", help="Write a drawing of the circuit.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that FILE, or a circuit's model, is.")
-def show_command(**options: Any) -> Action:
+@options.allow_code("FILE, or a circuit's model, is")
+def show_command(**given: Any) -> Action:
     """List a model's sites, or sum up a report or a circuit.
 
     \b
@@ -27,7 +28,7 @@ def show_command(**options: Any) -> Action:
     """
     from verify.commands import show
 
-    return partial(show.run, show.Options(**options))
+    return partial(show.run, show.Options(**given))
 
 
 @cli.command("import")
@@ -43,7 +44,7 @@ def show_command(**options: Any) -> Action:
 @click.option("--listed", type=click.Choice(["kept", "removed", "both"]), help="What a file lists that does not say so.")
 @click.option("--entry", metavar="KEY", help="Which of the circuits in FILE.")
 @click.option("--quiet", is_flag=True, help="Do not tell what the import loses.")
-def import_command(format_name: str, **options: Any) -> Action:
+def import_command(format_name: str, **given: Any) -> Action:
     """Read a circuit that another tool found. FORMAT is one of eap, acdc, auto-circuit, edge-pruning, circuit-tracer,
     circuitkit, transformer-lens.
 
@@ -55,7 +56,7 @@ def import_command(format_name: str, **options: Any) -> Action:
     """
     from verify.commands import imported
 
-    return partial(imported.run, imported.Options(format=format_name, **options))
+    return partial(imported.run, imported.Options(format=format_name, **given))
 
 
 @cli.group("export", no_args_is_help=False)
@@ -65,11 +66,11 @@ def export_group() -> None:
 
 @export_group.command("vnnlib")
 @click.argument("circuit", metavar="CIRCUIT.json")
-@click.option("--spec", required=True, metavar="SPEC.yaml", help="What is claimed of the circuit.")
+@options.spec("What is claimed of the circuit.")
 @click.option("--out", required=True, metavar="DIR", help="Write the files into this directory.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
-def export_vnnlib_command(**options: Any) -> Action:
+@options.allow_code()
+def export_vnnlib_command(**given: Any) -> Action:
     """Write the claim that CIRCUIT.json meets SPEC.yaml as ONNX and VNN-LIB 1.0.
 
     \b
@@ -80,16 +81,16 @@ def export_vnnlib_command(**options: Any) -> Action:
     """
     from verify.commands import export
 
-    return partial(export.run, export.Options(**options))
+    return partial(export.run, export.Options(**given))
 
 
 @export_group.command("onnx")
 @click.argument("circuit", metavar="CIRCUIT.json")
-@click.option("--spec", required=True, metavar="SPEC.yaml", help="Whose patching gives what is ablated its values.")
+@options.spec("Whose patching gives what is ablated its values.")
 @click.option("--out", required=True, metavar="FILE.onnx", help="Write the model here.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
-def export_onnx_command(**options: Any) -> Action:
+@options.allow_code()
+def export_onnx_command(**given: Any) -> Action:
     """Write the pruned model: CIRCUIT.json's, with what it ablates set to the values of SPEC.yaml's patching.
 
     \b
@@ -99,7 +100,7 @@ def export_onnx_command(**options: Any) -> Action:
     """
     from verify.commands import exported
 
-    return partial(exported.run_pruned, exported.PrunedOptions(**options))
+    return partial(exported.run_pruned, exported.PrunedOptions(**given))
 
 
 def _export_tool(tool: str, summary: str) -> None:
@@ -108,10 +109,10 @@ def _export_tool(tool: str, summary: str) -> None:
     @click.option("--out", required=True, metavar="FILE.json", help="Write the circuit here.")
     @click.option("--report", metavar="REPORT.json", help="Take what is proven of each component from this report.")
     @click.option("--map", metavar="MAP.json", help="The tool's names, as for certify import.")
-    def command(**options: Any) -> Action:  # pyright: ignore[reportUnusedFunction]
+    def command(**given: Any) -> Action:  # pyright: ignore[reportUnusedFunction]
         from verify.commands import exported
 
-        return partial(exported.run_tool, exported.ToolOptions(tool=tool, **options))
+        return partial(exported.run_tool, exported.ToolOptions(tool=tool, **given))
 
 
 _export_tool(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from verify.command_line import options
 from verify.command_line.group import Action, Seconds, cli
 
 _ALGORITHMS = ("auto", "deletion", "iterated", "binary", "progression", "quickxplain", "hitting")
@@ -15,7 +16,7 @@ _ORDERS = ("removal", "witness", "activation-gradient", "integrated-gradients", 
 
 
 @cli.command("discover")
-@click.option("--spec", required=True, metavar="SPEC.yaml", help="What the circuit must meet, and how minimal it must be.")
+@options.spec("What the circuit must meet, and how minimal it must be.")
 @click.option("--out", required=True, metavar="CIRCUIT.json", help="Write the circuit here.")
 @click.option("--report", metavar="REPORT.json", help="Write the report here.")
 @click.option("--start", metavar="CIRCUIT.json", help="Search inside this circuit, instead of the spec's scope.")
@@ -27,17 +28,12 @@ _ORDERS = ("removal", "witness", "activation-gradient", "integrated-gradients", 
 @click.option(
     "--question", type=Seconds(), metavar="S", help="Seconds that one question may take at first [1/40 of the budget]."
 )
-@click.option("--timeout", type=Seconds(), metavar="S", help="Seconds to spend, instead of the spec's budget.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute [cpu].")
-@click.option(
-    "--backend", type=click.Choice(["auto", "native", "lirpa", "milp"]), default="auto", help="What computes bounds [auto]."
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that a spec or circuit names as its model.")
+@options.timeout()
+@options.engine
+@options.as_json
+@options.allow_code("a spec or circuit names as its model")
 @click.option("--resume", is_flag=True, help="Go on with a search that was stopped; what it has answered is not asked again.")
-def discover_command(**options: Any) -> Action:
+def discover_command(**given: Any) -> Action:
     """Find a circuit that meets SPEC.yaml, and show how minimal it is.
 
     \b
@@ -48,7 +44,7 @@ def discover_command(**options: Any) -> Action:
     """
     from verify.commands import discover
 
-    return partial(discover.run, discover.Options(**options))
+    return partial(discover.run, discover.Options(**given))
 
 
 class _Bench(click.Group):
@@ -82,8 +78,8 @@ def bench_group() -> None:
 @click.option("--data", metavar="DIR", help="Where public networks and data are: models/ and data/ [$CERTIFY_BENCH].")
 @click.option("--only", multiple=True, metavar="EXPERIMENT", help="This experiment of the suite only; may be repeated.")
 @click.option("--ray", metavar="ADDRESS", help="Run on the Ray cluster at this address (local: one on this machine).")
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
-def bench_command(**options: Any) -> Action:
+@options.quiet
+def bench_command(**given: Any) -> Action:
     """Run SUITE.
 
     \b
@@ -93,7 +89,7 @@ def bench_command(**options: Any) -> Action:
     """
     from verify.commands import bench
 
-    return partial(bench.run, bench.Options(**options))
+    return partial(bench.run, bench.Options(**given))
 
 
 @bench_group.command("compare")
@@ -120,37 +116,37 @@ def bench_compare_command(before: str, after: str, slower: float) -> Action:
 
 
 @cli.command("frontier")
-@click.option("--spec", required=True, metavar="SPEC.yaml", help="What circuits must meet, and how minimal they must be.")
+@options.spec("What circuits must meet, and how minimal they must be.")
 @click.option("--over", required=True, type=click.Choice(["epsilon", "tolerance"]), help="What to vary.")
 @click.option("--values", required=True, metavar="V,V,…", help="Its values.")
 @click.option("--out", required=True, metavar="DIR", help="Write circuits, reports, frontier.csv and frontier.svg here.")
 @click.option("--model", metavar="MODEL", help="The model to search, instead of the one that the spec names.")
-@click.option("--timeout", type=Seconds(), metavar="S", help="Seconds for each value, instead of the spec's budget.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that a spec names as its model.")
-def frontier_command(**options: Any) -> Action:
+@options.timeout("Seconds for each value, instead of the spec's budget.")
+@options.seed
+@options.quiet
+@options.allow_code("a spec names as its model")
+def frontier_command(**given: Any) -> Action:
     """Find the smallest circuit at each of several radii or tolerances.
 
     Example: certify frontier --spec spec.yaml --over epsilon --values 0.01,0.02,0.04 --out frontier
     """
     from verify.commands import frontier
 
-    return partial(frontier.run, frontier.Options(**options))
+    return partial(frontier.run, frontier.Options(**given))
 
 
 @cli.command("wang")
 @click.argument("circuit", metavar="CIRCUIT.json")
-@click.option("--spec", required=True, metavar="SPEC.yaml", help="Inputs and patching to sample from.")
+@options.spec("Inputs and patching to sample from.")
 @click.option("--samples", type=click.IntRange(2, 100_000), default=64, metavar="N", help="Inputs to average over [64].")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Makes a run repeatable [0].")
+@options.seed
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--allow-code", is_flag=True, help="Run the Python code that a circuit names as its model.")
-def wang_command(**options: Any) -> Action:
+@options.allow_code()
+def wang_command(**given: Any) -> Action:
     """Score CIRCUIT.json's completeness and minimality in the sense of Wang et al. 2022: sampled, nothing is proven.
 
     Example: certify wang circuit.json --spec spec.yaml
     """
     from verify.commands import wang
 
-    return partial(wang.run, wang.Options(**options))
+    return partial(wang.run, wang.Options(**given))

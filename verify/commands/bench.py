@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specs.errors import InputError
+from verify.commands.codes import INTERRUPTED, NO, YES
 
 if TYPE_CHECKING:
     from verify.bench.row import Row
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "compare", "run"]
 
-FAILED = 1
-INTERRUPTED = 130
 _EVERY_S = 5.0
 
 
@@ -81,7 +80,7 @@ def run(options: Options) -> int:
     for row in failed[:10]:
         print(f"{row.experiment}: {row.network}[{row.index}]: {row.method}: {row.error}", file=sys.stderr)
     print(f"bench {Path(suite.file).stem}: {len(mine)} rows, {len(failed)} failed; {folder}/index.html")
-    return INTERRUPTED if interrupted else FAILED if failed else 0
+    return INTERRUPTED if interrupted else NO if failed else YES
 
 
 def compare(before: str, after: str, slower: float) -> int:
@@ -91,7 +90,7 @@ def compare(before: str, after: str, slower: float) -> int:
 
     found = compared(read_rows(Path(before)), read_rows(Path(after)), slower)
     print(said(found))
-    return FAILED if any(change.worse for change in found.changes) else 0
+    return NO if any(change.worse for change in found.changes) else YES
 
 
 def _key(one: Run) -> tuple[object, ...]:

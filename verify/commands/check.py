@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 from specs.errors import InputError
+from verify.commands.codes import NO, YES
 
 __all__ = ["run"]
-
-CONFIRMED, REJECTED = 0, 1
 
 
 def run(folder: str) -> int:
@@ -25,7 +24,7 @@ def run(folder: str) -> int:
         found = confirm(Path(folder))
     except Rejected as error:
         print(f"rejected {error}")
-        return REJECTED
+        return NO
     said = f"confirmed {found.verdict}{' in float32' if found.float32 else ''} claims={found.claims}"
     print(f"{said} leaves={found.leaves} time={time.monotonic() - began:.2f}s")
-    return CONFIRMED
+    return YES

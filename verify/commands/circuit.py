@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specs.errors import InputError
-from verify.commands.running import check_writable, deliver, load, stoppable, unread
+from verify.commands.running import stoppable, unread, working
+from verify.commands.writing import check_writable, deliver
 
 if TYPE_CHECKING:
     from verify.report import Report
@@ -43,18 +44,8 @@ def run(options: Options) -> int:
         check_writable(options.out, "--out", (options.circuit, options.spec))
     elif options.resume:
         raise InputError("certify", "--resume", "no --out", "the --out of the run to go on with", "add it")
-    interrupted = False
     with stoppable() as stop:
-        try:
-            load(stop)
-            report = _report(options)
-        except BaseException as error:
-            # Some libraries turn an interrupt that comes while they are imported into an error of their own.
-            if not stop.requested:
-                raise
-            stop.ignore()
-            interrupted = True
-            report = _reached(error, options)
+        report, interrupted = stop.until(lambda: _report(options), lambda error: _reached(error, options))
         return deliver(report, options.out, options.as_json, interrupted)
 
 
@@ -68,32 +59,26 @@ def _reached(error: BaseException, options: Options) -> Report:
 
 
 def _report(options: Options) -> Report:
-    from verify.render.progress import shown
+    from verify.api import certify
 
     began = time.monotonic()
-    with shown(options.quiet) as progress:
-        from bounds.backends.base import BackendRefusal, BackendUnavailable
-        from verify.api import certify
-
-        try:
-            return certify(
-                options.circuit,
-                options.spec,
-                timeout_s=options.timeout,
-                device=options.device,
-                backend=options.backend,
-                seed=options.seed,
-                allow_code=options.allow_code,
-                progress=progress,
-                journal=journal_of(options.out),
-                resume=options.resume,
-                certificate=options.certificate,
-                float32=options.float32,
-                hard=True,
-                began=began,
-            )
-        except (BackendRefusal, BackendUnavailable) as error:
-            raise InputError("certify", f"--backend {options.backend}", str(error)) from None
+    with working(options.quiet, options.backend) as progress:
+        return certify(
+            options.circuit,
+            options.spec,
+            timeout_s=options.timeout,
+            device=options.device,
+            backend=options.backend,
+            seed=options.seed,
+            allow_code=options.allow_code,
+            progress=progress,
+            journal=journal_of(options.out),
+            resume=options.resume,
+            certificate=options.certificate,
+            float32=options.float32,
+            hard=True,
+            began=began,
+        )
 
 
 def journal_of(out: str | None) -> str | None:

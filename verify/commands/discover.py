@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specs.errors import InputError
 from verify.commands.circuit import journal_of
-from verify.commands.running import NOT_WRITTEN, check_writable, deliver, load, stoppable, unread
+from verify.commands.codes import NOT_WRITTEN, YES
+from verify.commands.running import stoppable, unread, working
+from verify.commands.writing import check_writable, deliver, not_written
 
 if TYPE_CHECKING:
     from specs.circuit import Circuit
-    from verify.discover import Found
     from verify.report import Report
 
 __all__ = ["Options", "run"]
@@ -57,51 +57,37 @@ def run(options: Options) -> int:
         if not options.plot.endswith(_FIGURES):
             raise InputError("certify", "--plot", options.plot, f"a name ending in {', '.join(_FIGURES)}")
         check_writable(options.plot, "--plot", (*inputs, options.out), kind="figure")
-    interrupted = False
     with stoppable() as stop:
-        try:
-            load(stop, "verify.discover")
-            found = _found(options)
-            circuit, report = found.circuit, found.report
-        except BaseException as error:
-            if not stop.requested:
-                raise
-            stop.ignore()
-            interrupted = True
-            circuit, report = _reached(error, options)
+        found, interrupted = stop.until(lambda: _found(options), lambda error: _reached(error, options), "verify.discover")
+        circuit, report = found
         return _delivered(circuit, report, options, interrupted)
 
 
-def _found(options: Options) -> Found:
-    from verify.render.progress import shown
+def _found(options: Options) -> tuple[Circuit | None, Report]:
+    from verify.discover import discover
 
     began = time.monotonic()
-    with shown(options.quiet) as progress:
-        from bounds.backends.base import BackendRefusal, BackendUnavailable
-        from verify.discover import discover
-
-        try:
-            return discover(
-                options.model,
-                options.spec,
-                start=options.start,
-                algorithm=options.algorithm,
-                order=options.order,
-                enumerate_all=options.enumerate_all,
-                question_s=options.question,
-                timeout_s=options.timeout,
-                device=options.device,
-                backend=options.backend,
-                seed=options.seed,
-                allow_code=options.allow_code,
-                journal=journal_of(options.out),
-                resume=options.resume,
-                progress=progress,
-                hard=True,
-                began=began,
-            )
-        except (BackendRefusal, BackendUnavailable) as error:
-            raise InputError("certify", f"--backend {options.backend}", str(error)) from None
+    with working(options.quiet, options.backend) as progress:
+        found = discover(
+            options.model,
+            options.spec,
+            start=options.start,
+            algorithm=options.algorithm,
+            order=options.order,
+            enumerate_all=options.enumerate_all,
+            question_s=options.question,
+            timeout_s=options.timeout,
+            device=options.device,
+            backend=options.backend,
+            seed=options.seed,
+            allow_code=options.allow_code,
+            journal=journal_of(options.out),
+            resume=options.resume,
+            progress=progress,
+            hard=True,
+            began=began,
+        )
+    return found.circuit, found.report
 
 
 def _reached(error: BaseException, options: Options) -> tuple[Circuit | None, Report]:
@@ -114,18 +100,22 @@ def _reached(error: BaseException, options: Options) -> tuple[Circuit | None, Re
 
 
 def _delivered(circuit: Circuit | None, report: Report, options: Options, interrupted: bool) -> int:
+    written = [_write(circuit, report, options), deliver(report, options.report, options.as_json, interrupted)]
+    return NOT_WRITTEN if NOT_WRITTEN in written else written[-1]
+
+
+def _write(circuit: Circuit | None, report: Report, options: Options) -> int:
     from specs.write import write_circuit
 
-    written = True
+    path = options.out
     try:
         if circuit is not None and report.verdict == "certified":
-            write_circuit(circuit, options.out)
+            write_circuit(circuit, path)
         if options.plot is not None and report.search is not None:
             from verify.render.plot import plot_search
 
-            plot_search(report, options.plot)
+            path = options.plot
+            plot_search(report, path)
     except OSError as error:
-        print(f"certify: {error.filename or options.out} could not be written ({error.strerror})", file=sys.stderr)
-        written = False
-    code = deliver(report, options.report, options.as_json, interrupted)
-    return code if written else NOT_WRITTEN
+        return not_written(path, error)
+    return YES

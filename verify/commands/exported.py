@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specs.errors import InputError
-from verify.commands.running import NOT_WRITTEN, check_writable
+from verify.commands.writing import check_writable, not_written
 
 __all__ = ["PrunedOptions", "ToolOptions", "run_pruned", "run_tool"]
 
@@ -92,7 +92,6 @@ def _written(content: str | bytes, out: str, said: str) -> int:
     try:
         write_whole(content, out)
     except OSError as error:
-        print(f"certify: {out} could not be written ({error.strerror})", file=sys.stderr)
-        return NOT_WRITTEN
+        return not_written(out, error)
     print(f"exported {out} {said}")
     return 0

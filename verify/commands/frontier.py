@@ -6,12 +6,15 @@ import csv
 import io
 import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specs.errors import InputError
-from verify.commands.running import load, stoppable
+from verify.commands.codes import INTERRUPTED, NO, code_of
+from verify.commands.running import stoppable, working
+from verify.commands.writing import check_folder
 
 if TYPE_CHECKING:
     from verify.frontier import Over, Point
@@ -38,20 +41,22 @@ class Options:
 
 def run(options: Options) -> int:
     """Search at every value; a line each on standard output. Returns the exit code: 0 where each is minimal as the spec asks, 3
-    where one is so only relatively, 1 where at some value not even everything is faithful. Raises: InputError."""
+    where one is so only relatively, 1 where at some value not even everything is faithful; 130: interrupted, what was found is
+    written. Raises: InputError."""
     values = _numbers(options.values)
-    folder = Path(options.out)
-    if folder.exists() and (not folder.is_dir() or any((folder / name).exists() for name in _MADE)):
-        raise InputError("certify", "--out", f"{folder} holds a frontier, or is no directory", "a new directory")
+    folder = check_folder(options.out, _MADE)
     with stoppable() as stop:
-        load(stop, "verify.frontier")
-        points = _searched(options, values)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(points, folder, options.over)
+        points, interrupted = stop.until(lambda: _searched(options, values), _reached, "verify.frontier")
+        if points:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(points, folder, options.over)
     for point in points:
         print(f"{options.over}={point.value:g} {point.found.report.summary}")
-    codes = [_code(point) for point in points]
-    return 1 if 1 in codes else max(codes)
+    if interrupted:
+        print(f"certify: interrupted; {len(points)} of {len(values)} values were searched", file=sys.stderr)
+        return INTERRUPTED
+    codes = [code_of(point.found.report) for point in points]
+    return NO if NO in codes else max(codes)
 
 
 def _numbers(text: str) -> list[float]:
@@ -64,10 +69,9 @@ def _numbers(text: str) -> list[float]:
 def _searched(options: Options, values: list[float]) -> list[Point]:
     from specs.load import read_spec
     from verify.frontier import frontier
-    from verify.render.progress import shown
 
     spec = read_spec(options.spec)
-    with shown(options.quiet) as progress:
+    with working(options.quiet) as progress:
         return frontier(
             options.model,
             spec,
@@ -81,10 +85,11 @@ def _searched(options: Options, values: list[float]) -> list[Point]:
         )
 
 
-def _code(point: Point) -> int:
-    from verify.commands.running import code_of
+def _reached(error: BaseException) -> list[Point]:
+    """What was found when the run was stopped."""
+    from verify.frontier import Stopped
 
-    return code_of(point.found.report)
+    return error.points if isinstance(error, Stopped) else []
 
 
 def _write(points: list[Point], folder: Path, over: Over) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from specs.errors import InputError
-from verify.commands.running import NOT_WRITTEN, check_writable
+from verify.commands.writing import check_writable, not_written
 
 __all__ = ["Options", "run"]
 
@@ -55,8 +55,7 @@ def run(options: Options) -> int:
     try:
         write_circuit(made.circuit, options.out)
     except OSError as error:
-        print(f"certify: {options.out} could not be written ({error.strerror})", file=sys.stderr)
-        return NOT_WRITTEN
+        return not_written(options.out, error)
     if not options.quiet:
         for note in made.notes:
             print(f"certify: note: {note}", file=sys.stderr)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specs.errors import InputError
-from verify.commands.running import INTERRUPTED, load, stoppable
+from verify.commands.codes import INTERRUPTED, VERDICTS
+from verify.commands.running import stoppable, working
+from verify.commands.writing import check_folder
 
 if TYPE_CHECKING:
     from specs.spec import Spec
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Options", "run"]
 
 _MADE = ("robustness.md", "robustness.csv", "robustness.svg")
-_CODES = {"certified": 0, "unknown": 3, "falsified": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,11 @@ def run(options: Options) -> int:
     Raises: InputError."""
     from specs.load import read_circuit, read_spec
 
-    folder = Path(options.out)
-    if folder.exists() and (not folder.is_dir() or any((folder / name).exists() for name in _MADE)):
-        raise InputError("certify", "--out", f"{folder} holds such a table, or is no directory", "a new directory")
+    folder = check_folder(options.out, _MADE)
     circuit, spec = read_circuit(options.circuit), read_spec(options.spec)
     found: list[Ablation] = []
     with stoppable() as stop:
-        interrupted = False
-        try:
-            load(stop, "verify.ablations")
-            _decide(options, found)
-        except KeyboardInterrupt:
-            interrupted = True
-            stop.ignore()
+        _, interrupted = stop.until(lambda: _decide(options, found), lambda error: None, "verify.ablations")
         if found:
             _write(found, folder, circuit.file, spec)
     if interrupted:
@@ -61,14 +53,13 @@ def run(options: Options) -> int:
         return INTERRUPTED
     verdicts = {entry.report.verdict for entry in found}
     worst = "falsified" if "falsified" in verdicts else "unknown" if "unknown" in verdicts else "certified"
-    return _CODES[worst]
+    return VERDICTS[worst]
 
 
 def _decide(options: Options, found: list[Ablation]) -> None:
     from verify.ablations import robustness
-    from verify.render.progress import shown
 
-    with shown(options.quiet) as progress:
+    with working(options.quiet) as progress:
         for entry in robustness(
             options.circuit,
             options.spec,

@@ -1,18 +1,16 @@
-"""What every command that runs long shares: stopping it from outside, where it may write, what its exit code says."""
+"""How every command that runs long runs: it shows its progress, can be stopped from outside, and then gives what it has."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import secrets
 import signal
-import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from specs.errors import InputError
 from verify.work.beside import cores
@@ -20,39 +18,37 @@ from verify.work.importing import RETRY_S, importing
 
 if TYPE_CHECKING:
     from verify.report import Report
+    from verify.work.progress import Progress
 
-__all__ = ["INTERRUPTED", "NOT_WRITTEN", "Stop", "check_writable", "code_of", "deliver", "load", "stoppable", "unread"]
+__all__ = ["Stop", "refusals_told", "stoppable", "unread", "working"]
 
-INTERRUPTED = 130
-NOT_WRITTEN = 74
-"""Exit code where there is an answer, and its report could not be written."""
+T = TypeVar("T")
 
 _THREADS = 4
 """Threads for tensors, at most, one core being left to the exact programs; OMP_NUM_THREADS says otherwise."""
 
-_CODES = {"certified": 0, "falsified": 1, "unknown": 3}
-_MINIMAL = {"proven": 0, "refuted": 1, "relative": 3}
+_LONG = ("specs.encode", "specs.models.source", "verify.api", "verify.ladder.decide")
+"""What takes long to import, and every command that runs long needs."""
 
 
-def code_of(report: Report) -> int:
-    """The exit code of a report. Where minimality was asked of a certified circuit, it is that of the minimality: refuted, by a
-    smaller circuit, counts as falsified, relative as unknown."""
-    code = _CODES[report.verdict]
-    return _MINIMAL[report.minimality.status] if report.minimality is not None and code == 0 else code
+@contextmanager
+def working(quiet: bool, backend: str = "auto") -> Generator[Progress, None, None]:
+    """Inside, progress is shown as it is told, unless `quiet`, and refusals are told. Raises: as `refusals_told`."""
+    from verify.render.progress import shown
+
+    with shown(quiet) as progress, refusals_told(backend):
+        yield progress
 
 
-def load(stop: Stop, *modules: str) -> None:
-    """Import what takes long, undisturbed: a library stopped half-way through its import crashes when it is imported again.
+@contextmanager
+def refusals_told(backend: str) -> Generator[None, None, None]:
+    """Inside, a backend that refuses the question, or is not installed, is a fault of the request. Raises: InputError."""
+    from bounds.backends.base import BackendRefusal, BackendUnavailable
 
-    Raises: KeyboardInterrupt: the run was asked to stop meanwhile."""
-    with stop.held():
-        for name in ("specs.encode", "specs.models.source", "verify.api", "verify.ladder.decide", *modules):
-            importlib.import_module(name)
-        if "OMP_NUM_THREADS" not in os.environ:
-            import torch
-
-            # Its threads wait for each other by spinning: with a core missing they are slower than one by far.
-            torch.set_num_threads(max(1, min(_THREADS, cores() - 1)))
+    try:
+        yield
+    except (BackendRefusal, BackendUnavailable) as error:
+        raise InputError("certify", f"--backend {backend}", str(error)) from None
 
 
 def unread(spec: str, backend: str, device: str, seed: int) -> Report:
@@ -63,78 +59,6 @@ def unread(spec: str, backend: str, device: str, seed: int) -> Report:
 
     said = {"verdict": "unknown", "meaning": Unknown.meaning, "reason": REASON, "interrupted": True, "spec": spec}
     return Report.model_validate({**said, "backend": backend, "device": device, "seed": seed, "time_s": 0.0})
-
-
-def deliver(report: Report, out: str | None, as_json: bool, interrupted: bool) -> int:
-    """Write the report to `out`, where that is given, and its summary (or all of it) on standard output. Returns the exit
-    code."""
-    from verify.report import write_report
-
-    code = INTERRUPTED if interrupted else code_of(report)
-    if out is not None:
-        try:
-            write_report(report, out)
-        except OSError as error:
-            print(f"certify: {out} could not be written ({error.strerror})", file=sys.stderr)
-            code = NOT_WRITTEN
-    sys.stdout.write(report.text() if as_json else report.summary + "\n")
-    sys.stdout.flush()
-    return code
-
-
-_STARTS = {
-    "report": (b"{",),
-    "figure": (b"\x89PNG", b"%PDF", b"<?xml", b"<svg"),
-    "counterexample": (b"sat\n", b"unsat\n", b"unknown\n"),
-    "page": (b"<!doctype html>",),
-}
-"""How a file of each kind starts; circuits start as reports do."""
-
-
-def check_writable(path: str, where: str, inputs: tuple[str, ...] = (), kind: str = "report") -> None:
-    """Make sure that a file can be written there, before any work is done: a report or circuit, or another `kind`, which may
-    replace one of the same kind only. Leaves nothing behind.
-
-    Raises: InputError: no such directory, it is a directory or no regular file, one of `inputs`, or no permission.
-    """
-    target = os.path.realpath(path)
-    folder = os.path.dirname(target)
-    if not path or path.endswith(os.sep) or os.path.isdir(target):
-        found = f"{path} is a directory" if path else "an empty path"
-        raise InputError("certify", where, found, "a file to write", "name a file in a directory")
-    if not os.path.isdir(folder):
-        found = "is not a directory" if os.path.exists(folder) else "does not exist"
-        raise InputError("certify", where, f"{os.path.dirname(path)} {found}", "an existing directory", "create it first")
-    if os.path.exists(target):
-        if not os.path.isfile(target):
-            raise InputError(
-                "certify", where, f"{path} is no regular file", "a file to write", "use --json for standard output"
-            )
-        if any(os.path.exists(given) and os.path.samefile(given, target) for given in inputs):
-            raise InputError("certify", where, f"{path} is read by this run", "another file", "")
-        if not _replaceable(target, _STARTS[kind]):
-            needed = f"a new file, or an earlier {kind}"
-            raise InputError("certify", where, f"{path} exists and is no {kind}", needed, "choose another name")
-        if not os.access(target, os.W_OK):
-            raise InputError("certify", where, f"{path} is not writable", "a file to write", "change its permissions")
-    probe = os.path.join(folder, f".{os.path.basename(target)}.{secrets.token_hex(4)}.part")
-    try:
-        with open(probe, "x"):
-            pass
-        os.unlink(probe)
-    except OSError as error:
-        raise InputError("certify", where, f"{path} cannot be written ({error.strerror})", "a file to write", "") from None
-
-
-def _replaceable(target: str, starts: tuple[bytes, ...]) -> bool:
-    """Whether a file is empty, or starts as one of its kind does: models, data and specs are not overwritten by a slip of the
-    hand."""
-    try:
-        with open(target, "rb") as stream:
-            start = stream.read(64).lstrip()
-    except OSError:
-        return False
-    return not start or start.startswith(starts)
 
 
 @dataclass(slots=True)
@@ -153,10 +77,31 @@ class Stop:
         if self.requested:
             raise KeyboardInterrupt
 
-    def ignore(self) -> None:
-        """Take no notice of further requests: what is left is to write the report."""
-        for number in _STOPPING:
-            signal.signal(number, signal.SIG_IGN)
+    def until(self, work: Callable[[], T], reached: Callable[[BaseException], T], *modules: str) -> tuple[T, bool]:
+        """What `work` returns and False; or, where the run was asked to stop, what `reached` makes of the error with which it
+        ended, and True. From then on no notice is taken of further requests: what is left is to write the report. Imports what
+        takes long first, and `modules`. Raises: as `work`."""
+        try:
+            self._load(*modules)
+            return work(), False
+        except BaseException as error:
+            # Some libraries turn an interrupt that comes while they are imported into an error of their own.
+            if not self.requested:
+                raise
+            for number in _STOPPING:
+                signal.signal(number, signal.SIG_IGN)
+            return reached(error), True
+
+    def _load(self, *modules: str) -> None:
+        # Undisturbed: a library stopped half-way through its import crashes when it is imported again.
+        with self.held():
+            for name in (*_LONG, *modules):
+                importlib.import_module(name)
+            if "OMP_NUM_THREADS" not in os.environ:
+                import torch
+
+                # Its threads wait for each other by spinning: with a core missing they are slower than one by far.
+                torch.set_num_threads(max(1, min(_THREADS, cores() - 1)))
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -36,7 +36,7 @@ class Options:
 def run(options: Options) -> int:
     """Show what a file holds: on standard output or, where they are asked for, as a page and a drawing. Returns the exit code.
     Raises: InputError."""
-    from verify.commands.running import NOT_WRITTEN, check_writable
+    from verify.commands.writing import check_writable, not_written
 
     for path, where, kind in ((options.html, "--html", "page"), (options.svg, "--svg", "figure")):
         if path is not None:
@@ -53,8 +53,7 @@ def run(options: Options) -> int:
         try:
             write_whole(text, path)
         except OSError as error:
-            print(f"certify: {path} could not be written ({error.strerror})", file=sys.stderr)
-            return NOT_WRITTEN
+            return not_written(path, error)
         print(f"wrote {path}")
     return 0
 

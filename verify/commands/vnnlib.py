@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specs.errors import InputError
-from verify.commands.running import INTERRUPTED, NOT_WRITTEN, check_writable, load, stoppable
+from verify.commands.codes import INTERRUPTED, NO, OPEN, YES
+from verify.commands.running import refusals_told, stoppable
+from verify.commands.writing import check_writable, not_written
 
 if TYPE_CHECKING:
     from verify.plain import Answer, Search
 
 __all__ = ["Options", "run"]
 
-_CODES = {"unsat": 0, "sat": 1, "unknown": 3}
+_CODES = {"unsat": YES, "sat": NO, "unknown": OPEN}
 _BUDGET_S = 300.0
 
 
@@ -39,33 +41,22 @@ def run(options: Options) -> int:
     if options.out is not None:
         check_writable(options.out, "--out", (spec, *paths.values()), kind="counterexample")
     began = time.monotonic()
-    interrupted = False
-    search: Search | None = None
+    searches: list[Search] = []
     with stoppable() as stop:
-        try:
-            load(stop, "specs.vnnlib.question", "verify.plain")
-            from specs.vnnlib.question import read_question
-            from verify.ladder.choice import check_device
-            from verify.plain import Search
-
-            check_device(options.device)
-            search = Search(read_question(spec, paths), options.backend, options.device, options.seed)
-            answer = _decided(search, options, began)
-        except BaseException:
-            # Some libraries turn an interrupt that comes while they are imported into an error of their own.
-            if not stop.requested:
-                raise
-            stop.ignore()
-            interrupted = True
-            from verify.plain import Answer
-            from verify.verdict import INTERRUPTED as REASON
-
-            answer = Answer("unknown", REASON) if search is None else search.answer(interrupted=True)
-        return _deliver(search, answer, options, interrupted, began)
+        answer, interrupted = stop.until(
+            lambda: _decided(searches, spec, paths, options, began),
+            lambda error: _reached(searches),
+            "specs.vnnlib.question",
+            "verify.plain",
+        )
+        return _deliver(searches, answer, options, interrupted, began)
 
 
-def _decided(search: Search, options: Options, began: float) -> Answer:
-    from bounds.backends.base import BackendRefusal, BackendUnavailable
+def _decided(searches: list[Search], spec: str, paths: dict[str, str], options: Options, began: float) -> Answer:
+    """The answer; `searches` receives the search once the query is read."""
+    from specs.vnnlib.question import read_question
+    from verify.ladder.choice import check_device
+    from verify.plain import Search
     from verify.work.budget import Budget
 
     def notify(case: int, rung: str) -> None:
@@ -73,10 +64,19 @@ def _decided(search: Search, options: Options, began: float) -> Answer:
             said = f"certify: case {case + 1} of {len(search.question.claims)}: {rung}, {time.monotonic() - began:.1f} s"
             print(said, file=sys.stderr, flush=True)
 
-    try:
+    check_device(options.device)
+    search = Search(read_question(spec, paths), options.backend, options.device, options.seed)
+    searches.append(search)
+    with refusals_told(options.backend):
         return search.run(Budget(options.timeout or _BUDGET_S, hard=True, began=began), notify)
-    except (BackendRefusal, BackendUnavailable) as error:
-        raise InputError("certify", f"--backend {options.backend}", str(error)) from None
+
+
+def _reached(searches: list[Search]) -> Answer:
+    """What was known when the run was stopped."""
+    from verify.plain import Answer
+    from verify.verdict import INTERRUPTED as REASON
+
+    return searches[0].answer(interrupted=True) if searches else Answer("unknown", REASON)
 
 
 def _given(options: Options) -> tuple[str, dict[str, str]]:
@@ -94,22 +94,21 @@ def _given(options: Options) -> tuple[str, dict[str, str]]:
     return options.files[-1], paths
 
 
-def _deliver(search: Search | None, answer: Answer, options: Options, interrupted: bool, began: float) -> int:
+def _deliver(searches: list[Search], answer: Answer, options: Options, interrupted: bool, began: float) -> int:
     """Write the counterexample, in one piece, and the word."""
     from specs.write import write_whole
 
     code = INTERRUPTED if interrupted and answer.word == "unknown" else _CODES[answer.word]
     if options.out is not None:
         text = answer.word + "\n"
-        if search is not None and answer.inputs is not None:
+        if searches and answer.inputs is not None:
             from specs.vnnlib.counterexample import counterexample
 
-            text += counterexample(search.question, answer.inputs)
+            text += counterexample(searches[0].question, answer.inputs)
         try:
             write_whole(text, options.out)
         except OSError as error:
-            print(f"certify: {options.out} could not be written ({error.strerror})", file=sys.stderr)
-            code = NOT_WRITTEN
+            code = not_written(options.out, error)
     if not options.quiet:
         why = f"{answer.reason}, " if answer.reason else ""
         print(f"certify: {answer.word}: {why}{time.monotonic() - began:.1f} s", file=sys.stderr)
