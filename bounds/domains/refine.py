@@ -22,8 +22,9 @@ def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) 
     trace = Trace(graph, region)
     box = region.box()
     trace.value[graph.input] = trace.read[graph.input] = Box(box.lower.unsqueeze(0), box.upper.unsqueeze(0))
+    loose = model_trace(graph, region, memory, refine=False) if refine and not _isotone(graph) else None
     for node in graph.nodes:
-        _enter(trace, node, refine, memory)
+        _enter(trace, node, refine, memory, loose)
     return trace
 
 
@@ -64,13 +65,17 @@ def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine
     """Bounds of every tensor of each circuit. Tensors that no gate lies upstream of are the model's, and shared.
 
     Three enclosures are intersected: the circuit's own intervals; the model's plus the interval of the difference between the
-    two; and, with `refine`, backward linear bounds. Shapes: `masks` `(circuits, gates.size)` bool, True for kept.
+    two; and, with `refine`, backward linear bounds. With these it is never looser than without. Shapes: `masks` `(circuits,
+    gates.size)` bool, True for kept.
     """
     trace = Trace(model.graph, model.region, model, gates, gates.expand(masks))
     trace.value[model.graph.input] = trace.read[model.graph.input] = model.read[model.graph.input]
+    loose: Trace | None = None
+    if refine and not _isotone(model.graph):
+        loose = circuit_trace(model_trace(model.graph, model.region, memory, refine=False), gates, masks, memory, refine=False)
     for node in model.graph.nodes:
         if any(name in trace.delta for name in node.inputs):
-            _enter(trace, node, refine, memory)
+            _enter(trace, node, refine, memory, loose)
             continue
         trace.value[node.name] = trace.read[node.name] = model.value[node.name]
         if node.name in trace.kept:
@@ -78,8 +83,13 @@ def circuit_trace(model: Trace, gates: Gates, masks: Tensor, memory: int, refine
     return trace
 
 
-def _enter(trace: Trace, node: Node, refine: bool, memory: int) -> None:
-    """Bound one node from what it reads, and tighten it where a relaxation depends on it."""
+def _isotone(graph: Graph) -> bool:
+    """Whether intervals of tensors never widen where those upstream become tighter."""
+    return all(node.op.isotone for node in graph.nodes if isinstance(node.op, Nonlinear))
+
+
+def _enter(trace: Trace, node: Node, refine: bool, memory: int, loose: Trace | None) -> None:
+    """Bound one node from what it reads, and tighten it where a relaxation depends on it. `loose`: bounds known already."""
     name = node.name
     box = interval.image(node, [trace.read[x] for x in node.inputs])
     delta: Box | None = None
@@ -90,11 +100,15 @@ def _enter(trace: Trace, node: Node, refine: bool, memory: int) -> None:
             node, deltas, [model.read[x] for x in node.inputs], [trace.read[x] for x in node.inputs]
         )
         box = box.intersect(interval.plus(model.value[name], delta))
+    if loose is not None:
+        box = box.intersect(loose.value[name])
     if refine:
         box = _refined(trace, node, box, memory)
     trace.value[name] = trace.read[name] = box
     if delta is not None and trace.model is not None:
         enter_delta(trace, name, delta.intersect(interval.minus(box, trace.model.value[name])))
+        if loose is not None:
+            trace.delta[name] = trace.delta[name].intersect(loose.delta[name])
 
 
 def enter_delta(trace: Trace, name: str, delta: Box) -> None:

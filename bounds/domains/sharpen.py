@@ -54,6 +54,8 @@ def difference_trace(base: Trace, memory: int) -> Trace:
                 box, delta = _meet(trace, node, box, delta)
         trace.value[name] = trace.read[name] = box
         enter_delta(trace, name, delta)
+        # What a difference is bounded by from tighter boxes need not be tighter, as where a product is taken apart otherwise.
+        trace.delta[name] = trace.delta[name].intersect(base.delta[name])
     return trace
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -96,7 +96,13 @@ class Affine(Op):
 
 @dataclass(frozen=True, eq=False)
 class Nonlinear(Op):
-    """A function of one tensor that is not affine."""
+    """A function of one tensor that is not affine.
+
+    `isotone`: whether what is stated of a smaller interval (its range, its difference quotients) is never wider, but for
+    rounding. Where not, domains intersect what they find from tighter intervals with what they found from wider ones.
+    """
+
+    isotone: ClassVar[bool] = True
 
     @abstractmethod
     def image(self, lower: Tensor, upper: Tensor) -> Ends:

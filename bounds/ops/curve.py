@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ _BENT = (*(-t for t in reversed(_FAR)), *(t / 2 for t in range(-12, 13)), *_FAR)
 
 @dataclass(frozen=True, eq=False)
 class _Curve(Elementwise):
+    isotone: ClassVar[bool] = False  # a grid of a smaller interval may lie less well
+
     @abstractmethod
     def slope(self, t: Tensor) -> Tensor:
         """Derivative."""

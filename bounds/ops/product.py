@@ -12,6 +12,7 @@ Source: McCormick 1976; Shi et al. 2020, arXiv:2002.06622 (transformers); optimi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -155,22 +156,32 @@ class Product(Joint):
         return ProductPlanes(self, p, q, (low.reshape(shape[:-1]), high.reshape(shape[:-1])))
 
     def difference_image(self, y: Ends, c: Ends, d: Ends) -> Ends:
-        of_x, of_y, (dxl, dyl), (dxu, dyu) = self._factors(y, c, d)
-        x, y = stretched_range(*of_x, dxl, dxu), stretched_range(*of_y, dyl, dyu)
-        low, high = _summed((down(x[0] + y[0]), up(x[1] + y[1])))
+        """Each term both ways: so what tighter boxes give is never looser."""
+        (xl, yl, xu, yu, cxl, cyl, cxu, cyu, dxl, dyl, dxu, dyu) = self._ends(y, c, d)
+        low = high = None
+        for of_x, of_y in (((cyl, cyu), (xl, xu)), ((yl, yu), (cxl, cxu))):
+            by_x, by_y = stretched_range(*of_x, dxl, dxu), stretched_range(*of_y, dyl, dyu)
+            least, most = down(by_x[0] + by_y[0]), up(by_x[1] + by_y[1])
+            low = least if low is None else torch.maximum(low, least)
+            high = most if high is None else torch.minimum(high, most)
+        assert low is not None and high is not None
+        low, high = _summed((low, high))
         same = ((dxl == 0) & (dxu == 0) & (dyl == 0) & (dyu == 0)).all(-1)
         return torch.where(same, 0.0, low), torch.where(same, 0.0, high)
 
     def _factors(self, y: Ends, c: Ends, d: Ends) -> tuple[Ends, Ends, Ends, Ends]:
         """For each term what `dx` and `dy` are multiplied by, as intervals, and the ends of `dx, dy`. All of one shape."""
-        ends = [self.terms_of(end) for pair in (y, c, d) for end in pair]
-        every = torch.broadcast_tensors(*(part for pair in ends for part in pair))
-        (xl, yl, xu, yu, cxl, cyl, cxu, cyu, dxl, dyl, dxu, dyu) = every
+        (xl, yl, xu, yu, cxl, cyl, cxu, cyu, dxl, dyl, dxu, dyu) = self._ends(y, c, d)
         dx, dy = torch.maximum(dxl.abs(), dxu.abs()), torch.maximum(dyl.abs(), dyu.abs())
         first = dx * (cyu - cyl) + dy * (xu - xl) <= dx * (yu - yl) + dy * (cxu - cxl)
         of_x = torch.where(first, cyl, yl), torch.where(first, cyu, yu)
         of_y = torch.where(first, xl, cxl), torch.where(first, xu, cxu)
         return of_x, of_y, (dxl, dyl), (dxu, dyu)
+
+    def _ends(self, *pairs: Ends) -> Sequence[Tensor]:
+        """For each of the boxes the least `x`, the least `y`, the greatest `x`, the greatest `y` of each term, all of one
+        shape."""
+        return torch.broadcast_tensors(*(part for pair in pairs for end in pair for part in self.terms_of(end)))
 
 
 def _touching(p: Tensor, q: Tensor, x: Ends, y: Ends, sign: int) -> Tensor:

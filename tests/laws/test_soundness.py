@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bounds.backends.base import Backend
-from bounds.ops import Erf, Gelu, Silu, TanhGelu
 from bounds.query import Query
-from specs.strategies import PLAIN, activations, cases, describe, graphs, queries
+from specs.strategies import cases, describe
 from tests.laws.backend import backends, check_all_kept, check_batch, check_order, check_sound
 from tests.laws.examples import collect, share
 from tests.laws.shrink import check_shrink, dense_case
@@ -49,13 +48,9 @@ def test_dead_neurons_are_not_missed() -> None:
     assert sum(n > 0 for n in gone) >= 20
 
 
-OLD = activations().filter(lambda op: not isinstance(op, Erf | Gelu | TanhGelu | Silu))
-
-
 @share(2)
-@given(cases(queries(graphs(of=OLD, blocks=PLAIN))))
+@given(cases())
 def test_tighter_domains_are_tighter(case: Case) -> None:
-    """Not of products, nor of curves that are bounded on grids: there the law does not hold yet."""
     note(describe(*case))
     check_nested(*case)
     check_order(*case)
