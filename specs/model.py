@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from bounds.graph import Graph, Node
 from bounds.ops.base import Elementwise, Shape
+from bounds.stream import Read, rewired
+from specs.edges import listed, read_at
 from specs.errors import InputError, nearest
 from specs.heads import heads
 from specs.models.comparison import compare
+from specs.models.edge_runtime import EdgeRuntime
 from specs.models.runtime import Runtime
 
 __all__ = ["Model", "Site", "load_model", "model_from_module"]
@@ -49,15 +52,39 @@ class Model:
     operators: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def sites(self) -> tuple[Site, ...]:
-        """Every tensor that the model's author named, the input and the output left out, in order of evaluation."""
-        return tuple(self._site(node) for node in self.graph.nodes if node.site and node.name != self.graph.output)
+        """Every tensor that the model's author named, in order of evaluation. The input is left out; so is the output, but
+        where it can be cut into edges."""
+        edges = {read.consumer: read.group[1] for read in listed(self.graph)}
+        return tuple(self._site(node, edges) for node in self.graph.nodes if self._named(node) or node.name in edges)
 
-    def _site(self, node: Node) -> Site:
-        sizes = {"neuron": math.prod(node.shape)}
+    def edges(self) -> tuple[Read, ...]:
+        """The consumers that `sites` lists, each with its producers (`specs.edges`)."""
+        return listed(self.graph)
+
+    def read_by_edges(self, consumers: Collection[str]) -> Model:
+        """The same model where these sites are tensors of edges: what each one reads of each of its producers.
+
+        Shapes: `(heads, producers, *shape)` for each of these, that of the stream. Cost: none; the result computes a copy of
+        what lies between the stream and each consumer. Raises: ValueError: one reads no stream.
+        """
+        if not consumers:
+            return self
+        reads = [read for node in self.graph.nodes if node.name in consumers and (read := read_at(self.graph, node.name))]
+        if len(reads) != len(consumers):
+            raise ValueError(f"not all of {', '.join(consumers)} read a stream")
+        return replace(self, graph=rewired(self.graph, reads), runtime=EdgeRuntime(self.runtime, self.graph, reads))
+
+    def _named(self, node: Node) -> bool:
+        return node.site and node.name != self.graph.output
+
+    def _site(self, node: Node, edges: Mapping[str, int]) -> Site:
+        sizes = {"neuron": math.prod(node.shape)} if self._named(node) else {}
         if node.channel_axis is not None:
             sizes["channel"] = node.shape[node.channel_axis]
         if node.name in heads(self.graph):
             sizes["head"] = heads(self.graph)[node.name][1]
+        if node.name in edges:
+            sizes["edge"] = edges[node.name]
         operator = self.operators.get(node.name, type(node.op).__name__)
         return Site(node.name, node.shape, sizes, operator, isinstance(node.op, Elementwise))
 
@@ -65,11 +92,15 @@ class Model:
         """The component of each element of a site, and how many components there are.
 
         Shapes: a long tensor of the site's shape, with values 0..count-1: the flat index for `neuron`, the index along the
-        channel axis for `channel`, the attention head for `head` (`specs.heads`). Raises: InputError (at `shown` `where`, by
+        channel axis for `channel`, the attention head for `head` (`specs.heads`). For `edge` the tensor is that of
+        `read_by_edges`, whose components are numbered `head * producers + producer`. Raises: InputError (at `shown` `where`, by
         default the model itself): no such site; no such granularity there.
         """
         shown = self.source if shown is None else shown
-        known = {node.name: node for node in self.graph.nodes if node.site and node.name != self.graph.output}
+        read = read_at(self.graph, site) if granularity == "edge" and site in self.graph.node else None
+        if read is not None:
+            return read.group
+        known = {node.name: node for node in self.graph.nodes if self._named(node)}
         if site not in known:
             raise InputError(
                 shown, where, f"the model has no site {site!r}", nearest(site, known), "`certify show MODEL` lists the sites"
@@ -84,7 +115,7 @@ class Model:
             return line.expand(node.shape).contiguous(), size
         if granularity == "head" and site in heads(self.graph):
             return heads(self.graph)[site]
-        has = " or ".join(repr(name) for name in self._site(node).granularities)
+        has = " or ".join(repr(name) for name in self._site(node, {}).granularities)
         raise InputError(
             shown, where, f"site {site} of shape {list(node.shape)} has no granularity {granularity!r}", f"use {has}"
         )

@@ -22,7 +22,7 @@ class OnnxRuntime(Runtime):
         `output` is the tensor that counts as the output."""
         self._original, self._model, self._input, self._output = original, model, input_name, output
         self._sessions: dict[tuple[str, ...] | None, Any] = {}
-        self._showing: dict[tuple[str, ...], Any] = {}
+        self._showing: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
         self._kinds: dict[str, int] | None = None
 
     def outputs(self, x: Array) -> Array:
@@ -34,21 +34,32 @@ class OnnxRuntime(Runtime):
     def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
         sites = tuple(sorted(kept))
         if sites not in self._sessions:
-            self._sessions[sites] = _session(self._gated(sites))
+            self._sessions[sites] = _session(self._gated(self._ending(self._model), sites))
+        return self._run(self._sessions[sites], self._feeds(x, sites, kept, patch))
+
+    def activations(
+        self,
+        x: Array,
+        sites: Collection[str],
+        kept: Mapping[str, Mask] | None = None,
+        patch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        names, gated = tuple(sorted(sites)), tuple(sorted(kept or ()))
+        if (names, gated) not in self._showing:
+            self._showing[names, gated] = _session(self._gated(self._ending(self._model, names), gated))
+        session = self._showing[names, gated]
+        found = session.run(list(names), self._cast(session, self._feeds(x, gated, kept or {}, patch or {})))
+        return {name: np.asarray(value) for name, value in zip(names, found, strict=True)}
+
+    def _feeds(
+        self, x: Array, sites: tuple[str, ...], kept: Mapping[str, Mask], patch: Mapping[str, Array]
+    ) -> dict[str, Array]:
         feeds = {self._input: x}
         for i, site in enumerate(sites):
             mask = np.asarray(kept[site], dtype=bool)
             feeds[f"certify.kept.{i}"] = mask
             feeds[f"certify.patch.{i}"] = np.where(mask, 0, patch[site])
-        return self._run(self._sessions[sites], feeds)
-
-    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
-        names = tuple(sorted(sites))
-        if names not in self._showing:
-            self._showing[names] = _session(self._ending(self._model, names))
-        session = self._showing[names]
-        found = session.run(list(names), self._cast(session, {self._input: x}))
-        return {name: np.asarray(value) for name, value in zip(names, found, strict=True)}
+        return feeds
 
     def _run(self, session: Any, feeds: Mapping[str, Array]) -> Array:
         return np.asarray(session.run([self._output], self._cast(session, feeds))[0])
@@ -69,9 +80,9 @@ class OnnxRuntime(Runtime):
             copy.graph.output.extend(helper.make_tensor_value_info(name, self._kind(name), None) for name in wanted)
         return copy
 
-    def _gated(self, sites: tuple[str, ...]) -> onnx.ModelProto:
-        """A copy where every reader of a site sees `site * kept + patch`, two new inputs. Exact for kept of 0 and 1."""
-        copy = self._ending(self._model)
+    def _gated(self, copy: onnx.ModelProto, sites: tuple[str, ...]) -> onnx.ModelProto:
+        """The model, changed so that every reader of a site sees `site * kept + patch`, two new inputs. Exact for kept of 0 and
+        1."""
         graph = copy.graph
         seen = {site: f"certify.seen.{i}" for i, site in enumerate(sites)}
         nodes: list[onnx.NodeProto] = []

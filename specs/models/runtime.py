@@ -35,5 +35,12 @@ class Runtime(ABC):
         """
 
     @abstractmethod
-    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
-        """The model's own values at some tensors, for one input. Shapes: the tensors', leading axis included."""
+    def activations(
+        self,
+        x: Array,
+        sites: Collection[str],
+        kept: Mapping[str, Mask] | None = None,
+        patch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """The model's own values at some tensors, for one input; or with `kept` and `patch` those of the intervened model, as
+        computed, before their own patch. Shapes: the tensors', leading axis included."""

@@ -32,8 +32,14 @@ class TorchRuntime(Runtime):
     def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
         return self._run(x, kept, patch)[self._output].numpy()
 
-    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
-        values = self.values(x)
+    def activations(
+        self,
+        x: Array,
+        sites: Collection[str],
+        kept: Mapping[str, Mask] | None = None,
+        patch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        values = self._run(x, kept or {}, patch or {})
         return {site: values[site].numpy() for site in sites}
 
     def values(self, x: Array) -> dict[str, Tensor]:
