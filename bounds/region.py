@@ -32,6 +32,20 @@ class Region(ABC):
         """A lower bound of `min_x a.x` for each row. Shapes: `(rows, *shape)` to `(rows,)`. Exact but for rounding, which is
         outward; for a ball cut by a box, the better of the two sets' own minima."""
 
+    def minimum_within(self, coefficients: Tensor, box: Box) -> Tensor:
+        """As `minimum`, of the parts of the set in boxes. Shapes: `(parts, rows, *shape)`, ends `(parts, *shape)`, to
+        `(parts, rows)`."""
+        least = self.minimum(coefficients.flatten(0, 1)).reshape(coefficients.shape[:2])
+        a = coefficients.flatten(2)
+        center, radius = box.center.flatten(1).unsqueeze(2), box.radius.flatten(1).unsqueeze(2)
+        slack = gamma(2 * a.shape[2], a.dtype)
+        spread = a.abs() @ (radius + slack * (center.abs() + radius))
+        return torch.maximum(least, down((a @ center - spread).squeeze(2) - tiny(a.shape[2], a.dtype)))
+
+    def tighten(self, box: Box) -> Box:
+        """Boxes (a batch axis in front) inside the given ones that hold all the set's points there; crossed where none is."""
+        return box
+
     @abstractmethod
     def minimizer(self, coefficients: Tensor) -> Tensor:
         """A point of the set, up to float rounding, where `a.x` is least, or nearly, for each row. Shapes: `(rows, *shape)`

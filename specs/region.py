@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-from specs.record import Array, Number, Positive, Record, Tolerance, branch, chosen_by, known, paired, problem, shown
+from specs.record import (
+    Array,
+    Number,
+    Positive,
+    Record,
+    Tolerance,
+    branch,
+    chosen_by,
+    known,
+    numbered,
+    paired,
+    problem,
+    shown,
+)
 
-__all__ = ["L2", "REGION_KINDS", "Box", "Clip", "Hull", "Layout", "Linf", "Region", "Scale"]
+__all__ = ["L2", "REGION_KINDS", "Box", "Clip", "Hull", "Layout", "Linf", "Region", "Scale", "Tokens"]
 
-REGION_KINDS = ("linf", "l2", "box", "hull")
+REGION_KINDS = ("linf", "l2", "box", "hull", "tokens")
 
 Layout: TypeAlias = Literal["chw", "hwc"]
 
@@ -121,11 +135,71 @@ class Hull(_Input):
     points: Array
 
 
+Alternatives: TypeAlias = Literal["all"] | tuple[int, ...]
+
+_NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
+_ALTERNATIVES: dict[str, Any] = {"anyOf": [{"const": "all"}, _NUMBERS]}
+
+
+def _alternatives(value: object) -> Alternatives:
+    if value == "all":
+        return "all"
+    if not isinstance(value, list | tuple):
+        raise problem(shown(value), "a list of token numbers, or all")
+    found = numbered(cast("object", value), what="token", repeats=False)
+    if not found:
+        raise problem("an empty list", "at least one token", "or `all` for every token of the vocabulary")
+    return found
+
+
+def _positions(value: object) -> object:
+    if value == "all":
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise problem(shown(cast("object", value)), "a list of alternatives for each position, or all")
+    found: list[Alternatives] = []
+    for place, entry in enumerate(cast("Sequence[object]", value)):
+        try:
+            found.append(_alternatives(entry))
+        except PydanticCustomError as error:
+            context = error.context or {}
+            raise problem(context["found"], context["needed"], context["remedy"], place, *context["below"]) from None
+    return tuple(found)
+
+
+Positions: TypeAlias = Annotated[
+    Literal["all"] | tuple[Alternatives, ...],
+    PlainValidator(_positions),
+    WithJsonSchema({"anyOf": [{"const": "all"}, {"type": "array", "items": _ALTERNATIVES, "minItems": 1}]}),
+]
+
+
+class Tokens(Record):
+    """Sequences of tokens as one-hot rows: every combination of the `positions`' alternatives (`all`: every token everywhere),
+    or the rows of `sequences`.
+
+    With `sum` the input is one row, the sum of its positions' rows. `epsilon` is how far each coordinate may lie off.
+    """
+
+    kind: Literal["tokens"] = "tokens"
+    positions: Positions | None = None
+    sequences: Array | None = None
+    sum: bool = False
+    epsilon: Tolerance = 0.0
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.positions is None) == (self.sequences is None):
+            raise problem("neither of `positions` and `sequences`" if self.positions is None else "both", "one of them")
+        return self
+
+
 Region: TypeAlias = Annotated[
     Annotated[Linf, branch("linf")]
     | Annotated[L2, branch("l2")]
     | Annotated[Box, branch("box")]
-    | Annotated[Hull, branch("hull")],
+    | Annotated[Hull, branch("hull")]
+    | Annotated[Tokens, branch("tokens")],
     chosen_by("kind"),
-    known("input region", "kind", REGION_KINDS, later=("tokens",)),
+    known("input region", "kind", REGION_KINDS),
 ]

@@ -28,9 +28,24 @@ def _region(region: regions.Region) -> str:
         said = f"within Euclidean distance {region.epsilon:g} of {_center(region.center)}"
     elif isinstance(region, regions.Box):
         said = "of the box between `lower` and `upper`"
+    elif isinstance(region, regions.Tokens):
+        return _tokens(region)
     else:
         said = f"of the convex hull of {_points(region.points)}"
     return said + _clip(region.clip)
+
+
+def _tokens(region: regions.Tokens) -> str:
+    said = "that is" if region.epsilon == 0 else f"within {region.epsilon:g} in every coordinate of"
+    kind = "the sum of the one-hot rows of" if region.sum else "the one-hot rows of"
+    if region.sequences is not None:
+        given = region.sequences
+        listed = _named(given) if isinstance(given, ArrayFile) else "the given ones"
+        return f"{said} {kind} a sequence of tokens, one of {listed}"
+    if region.positions == "all":
+        return f"{said} {kind} any sequence of tokens"
+    counts = ", ".join("all" if options == "all" else str(len(options)) for options in region.positions or ())
+    return f"{said} {kind} a sequence of tokens, each position's one of its alternatives (as many as {counts})"
 
 
 def _center(center: Any) -> str:

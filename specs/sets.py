@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,8 +15,12 @@ from bounds.rounding import up
 from specs import region as records
 from specs.arrays import resolve, resolve_each, resolve_rows, to_input, to_shape
 from specs.errors import InputError
+from specs.tokens import read_tokens
 
 __all__ = ["Stated", "as_received", "read_regions"]
+
+
+Ended: TypeAlias = records.Linf | records.L2 | records.Box | records.Hull
 
 
 class Stated(NamedTuple):
@@ -47,6 +51,8 @@ def read_regions(record: records.Region, shape: Shape, dtype: torch.dtype, *, fi
     model receives it; radii and clip are taken exactly, and ends computed from them rounded outward. Raises: InputError: as
     `specs.arrays`, or the region is empty.
     """
+    if isinstance(record, records.Tokens):
+        return [Stated("tokens", read_tokens(record, shape, file=file, where=where))]
     ends = _clip(record, shape, file, where)
     if isinstance(record, records.Hull):
         rows = [
@@ -108,17 +114,15 @@ def _labels(record: records.Linf | records.L2, count: int) -> list[str]:
     return [f"index {index}" if isinstance(index, int) else "center"] * count
 
 
-def _received(
-    record: records.Region, array: NDArray[np.float64], shape: Shape, dtype: torch.dtype, file: str, where: str
-) -> Tensor:
+def _received(record: Ended, array: NDArray[np.float64], shape: Shape, dtype: torch.dtype, file: str, where: str) -> Tensor:
     return as_received(_input(record, array, shape, file, where), dtype, file=file, where=where)
 
 
-def _input(record: records.Region, array: NDArray[np.float64], shape: Shape, file: str, where: str) -> NDArray[np.float64]:
+def _input(record: Ended, array: NDArray[np.float64], shape: Shape, file: str, where: str) -> NDArray[np.float64]:
     return to_input(array, shape, scale=record.scale, layout=record.layout, file=file, where=where)
 
 
-def _clip(record: records.Region, shape: Shape, file: str, where: str) -> sets.Box:
+def _clip(record: Ended, shape: Shape, file: str, where: str) -> sets.Box:
     """The valid range as a box, infinite where there is none."""
     ends: list[Tensor] = []
     for i, endless in enumerate((-np.inf, np.inf)):

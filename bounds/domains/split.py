@@ -41,7 +41,7 @@ def split_trace(base: Trace, limits: Limits, batch: int) -> tuple[Trace, Tensor]
     box = base.model.read[graph.input]
     changed: set[str] = set()
     if graph.input in limits.model:
-        box = _nonempty(box.intersect(limits.model[graph.input]), empty)
+        box = _nonempty(base.region.tighten(box.intersect(limits.model[graph.input])), empty)
         changed.add(graph.input)
     model.value[graph.input] = model.read[graph.input] = box
     for node in graph.nodes:

@@ -14,7 +14,7 @@ from bounds.gates import Gates
 from bounds.graph import Graph, Node
 from bounds.ops.base import Affine, Nonlinear
 from bounds.region import Box, Region
-from bounds.rounding import down, gamma, tiny
+from bounds.rounding import gamma, tiny
 
 __all__ = ["Trace"]
 
@@ -52,15 +52,10 @@ class Trace:
 
         Shapes: `(batch, rows, *input_shape)` to `(batch, rows)`.
         """
-        least = self.region.minimum(coefficients.flatten(0, 1)).reshape(coefficients.shape[:2])
         box = self.read[self.graph.input]
         if len(box.lower) == 1:
-            return least
-        a = coefficients.flatten(2)
-        center, radius = box.center.flatten(1).unsqueeze(2), box.radius.flatten(1).unsqueeze(2)
-        slack = gamma(2 * a.shape[2], a.dtype)
-        spread = a.abs() @ (radius + slack * (center.abs() + radius))
-        return torch.maximum(least, down((a @ center - spread).squeeze(2) - tiny(a.shape[2], a.dtype)))
+            return self.region.minimum(coefficients.flatten(0, 1)).reshape(coefficients.shape[:2])
+        return self.region.minimum_within(coefficients, box)
 
     @cached_property
     def patch(self) -> Mapping[str, Box]:

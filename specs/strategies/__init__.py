@@ -23,7 +23,7 @@ from specs.strategies.graphs import LAYOUTS, PLAIN, graphs
 from specs.strategies.numbers import layers, tensors
 from specs.strategies.operators import activations, functions, intervals, joints
 from specs.strategies.queries import cases, gates, margins, masks, queries
-from specs.strategies.regions import balls, boxes, hulls, pairs, regions
+from specs.strategies.regions import balls, boxes, hulls, pairs, regions, token_sets
 
 __all__ = [
     "LAYOUTS",
@@ -46,4 +46,5 @@ __all__ = [
     "queries",
     "regions",
     "tensors",
+    "token_sets",
 ]

@@ -78,7 +78,7 @@ def margins(draw: st.DrawFn, shape: Shape) -> Margins:
 def queries(
     draw: st.DrawFn,
     of: st.SearchStrategy[Graph] | None = None,
-    kinds: Sequence[Kind] = ("box", "ball", "hull"),
+    kinds: Sequence[Kind] = ("box", "ball", "hull", "tokens"),
     max_gates: int = 3,
     reachable: bool = True,
 ) -> Query:

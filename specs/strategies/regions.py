@@ -14,11 +14,12 @@ from bounds.ops.base import Shape
 from bounds.region import Ball, Box, Hull, Region
 from bounds.rounding import down, up
 from bounds.stack import stacked
+from bounds.tokens import Tokens
 from specs.strategies.numbers import tensors
 
-__all__ = ["Kind", "balls", "boxes", "hulls", "pairs", "regions"]
+__all__ = ["Kind", "balls", "boxes", "hulls", "pairs", "regions", "token_sets"]
 
-Kind: TypeAlias = Literal["box", "ball", "hull"]
+Kind: TypeAlias = Literal["box", "ball", "hull", "tokens"]
 
 _WIDTHS = (0.5, 0.0625, 0.0, 2.0)
 _RADII = (0.5, 0.1, 2.0, 1e-3)
@@ -55,9 +56,33 @@ def hulls(draw: st.DrawFn, shape: Shape) -> Hull:
     return Hull(points, error * points.abs().amax(0))
 
 
-def regions(shape: Shape, kinds: Sequence[Kind] = ("box", "ball", "hull")) -> st.SearchStrategy[Region]:
+@st.composite
+def token_sets(draw: st.DrawFn, shape: Shape) -> Tokens:
+    """One-hot rows along the last axis: alternatives at each position, some of their combinations, or one row that adds up
+    several; exact, or with some room around them."""
+    vocabulary, random = shape[-1], torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    positions = math.prod(shape) // vocabulary
+    bag = positions == 1 and draw(st.booleans())
+    positions = 2 if bag else positions
+    allowed = torch.rand((positions, vocabulary), generator=random) < draw(st.sampled_from((0.5, 1.0, 0.2)))
+    allowed[torch.arange(positions), torch.randint(0, vocabulary, (positions,), generator=random)] = True
+    radius = draw(st.sampled_from((0.0, 0.125, 0.0, 0.7)))
+    whole = Tokens(allowed, shape, radius)
+    if not bag and draw(st.booleans()):
+        return whole
+    drawn = torch.rand((draw(st.integers(1, 5)), *allowed.shape), generator=random)
+    sequences = torch.where(allowed, drawn, -1.0).argmax(2).unique(dim=0)
+    return Tokens(torch.nn.functional.one_hot(sequences, vocabulary).bool().any(0), shape, radius, sequences, bag)
+
+
+def regions(shape: Shape, kinds: Sequence[Kind] = ("box", "ball", "hull", "tokens")) -> st.SearchStrategy[Region]:
     """Input sets of one shape; the kinds wanted, simplest first."""
-    known: dict[Kind, st.SearchStrategy[Region]] = {"box": boxes(shape), "ball": balls(shape), "hull": hulls(shape)}
+    known: dict[Kind, st.SearchStrategy[Region]] = {
+        "box": boxes(shape),
+        "ball": balls(shape),
+        "hull": hulls(shape),
+        "tokens": token_sets(shape),
+    }
     return st.one_of([known[kind] for kind in kinds])
 
 

@@ -9,8 +9,18 @@ from torch import Tensor
 
 from bounds.region import Ball, Box, Hull, Region
 from bounds.stack import Stack
+from bounds.tokens import Tokens
 
-__all__ = ["check_box", "check_contains", "check_minimum", "check_moved", "check_project", "check_region", "coefficients"]
+__all__ = [
+    "check_box",
+    "check_contains",
+    "check_minimum",
+    "check_moved",
+    "check_parts",
+    "check_project",
+    "check_region",
+    "coefficients",
+]
 
 _EPS = torch.finfo(torch.float64).eps
 
@@ -22,6 +32,7 @@ def check_region(region: Region, seed: int) -> None:
     check_contains(region, seed)
     check_project(region, seed)
     check_moved(region, seed)
+    check_parts(region, seed)
 
 
 def coefficients(region: Region, seed: int, rows: int = 12) -> Tensor:
@@ -79,6 +90,9 @@ def _true_minimum(region: Region, a: Tensor) -> Tensor | None:
     if isinstance(region, Hull):
         loose = (flat.abs() * region.rounding.flatten()).sum(1)
         return torch.stack([(flat * p.flatten()).sum(1) for p in region.points]).amin(0) - loose
+    if isinstance(region, Tokens):
+        points = region.listed(0, region.count).flatten(1)
+        return torch.stack([(flat * p).sum(1) for p in points]).amin(0) - region.radius * flat.abs().sum(1)
     assert isinstance(region, Ball)
     whole = (region.clip.lower <= region.center - region.radius) & (region.clip.upper >= region.center + region.radius)
     if not bool(whole.all()):
@@ -94,6 +108,11 @@ def check_box(region: Region, seed: int) -> None:
     box = region.box()
     x, spill = region.sample(40, torch.Generator().manual_seed(seed)), _spill(region)
     assert bool(((x >= box.lower - spill) & (x <= box.upper + spill)).all()), "box: a sample outside"
+    if isinstance(region, Tokens):
+        points = region.listed(0, region.count)
+        slack = 4 * _EPS * (points.abs().amax(0) + 1)
+        assert bool((box.lower >= points.amin(0) - region.radius - slack).all()), "box: too low"
+        assert bool((box.upper <= points.amax(0) + region.radius + slack).all()), "box: too high"
     if isinstance(region, Hull):
         points = region.points
         slack = 4 * _EPS * (points.abs().amax(0) + 1)
@@ -120,6 +139,8 @@ def _promised(region: Region, dtype: torch.dtype) -> bool:
         return _has(region, dtype)
     if isinstance(region, Ball):
         return _has(region.clip, dtype) and region.radius > 1e-4
+    if isinstance(region, Tokens):
+        return True
     return isinstance(region, Hull) and dtype == torch.float64 and _loose(region)
 
 
@@ -158,3 +179,25 @@ def check_moved(region: Region, seed: int) -> None:
     least = moved.minimum(a).double()
     true = region.minimum(a.double())
     assert bool((least <= true + 1e-12 * true.abs() + 1e-300).all()), "to: the set has shrunk"
+
+
+def check_parts(region: Region, seed: int) -> None:
+    """Of parts in boxes: points there stay in the tightened boxes, and no form of theirs lies below its bound."""
+    generator = torch.Generator().manual_seed(seed)
+    box, x = region.box(), region.sample(40, generator)
+    middle = box.lower + torch.rand((6, *region.shape), generator=generator, dtype=torch.float64) * (box.upper - box.lower)
+    above = torch.rand((6, *region.shape), generator=generator) < 0.15
+    below = (torch.rand((6, *region.shape), generator=generator) < 0.15) & ~above
+    parts = Box(torch.where(above, middle, box.lower), torch.where(below, middle, box.upper))
+    tight = region.tighten(parts)
+    a = coefficients(region, seed)
+    least = region.minimum_within(a.expand(6, *a.shape), parts)
+    spill = _spill(region)
+    assert bool((tight.lower >= parts.lower).all() and (tight.upper <= parts.upper).all()), "tighten: outside its box"
+    for i in range(6):
+        inside = ((x >= parts.lower[i]) & (x <= parts.upper[i])).flatten(1).all(1)
+        held = ((x >= tight.lower[i] - spill) & (x <= tight.upper[i] + spill)).flatten(1).all(1)
+        assert bool((held | ~inside).all()), "tighten: a point of the part is outside"
+        for bound, form, products in zip(least[i].tolist(), a, _dot(a, x[inside]), strict=True):
+            room = Fraction(float((form.abs() * spill).sum() * (1 + 1e-9)))
+            assert all(Fraction(bound) - room <= product for product in products), "minimum_within: above a point of the part"

@@ -105,6 +105,8 @@ def _above(a: Array, b: Array) -> Array:
 
 
 def _regions(record: Any, program: Program, file: str, where: str) -> list[tuple[str, Region]]:
+    if record.kind == "tokens":
+        raise Rejected("regions of tokens are not covered")
     shape = program.shape
 
     def ended(reference: Any) -> Array:

@@ -12,8 +12,9 @@ from torch import Tensor
 from bounds.ops.base import Shape
 from bounds.region import Ball, Box, Hull, Region
 from bounds.stack import Stack
+from bounds.tokens import Tokens
 
-__all__ = ["BallSpace", "BoxSpace", "HullSpace", "Space", "StackSpace", "space_of"]
+__all__ = ["BallSpace", "BoxSpace", "HullSpace", "Space", "StackSpace", "TokenSpace", "space_of"]
 
 
 class Space(ABC):
@@ -160,6 +161,38 @@ class StackSpace(Space):
         return z[:, :n].reshape(-1, *self.first.shape), z[:, n:].reshape(-1, *self.second.shape)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenSpace(Space):
+    """Token sequences: coordinates say how much of each token there is, and the nearest sequence is the point; beside them how
+    far the point lies off it, in radii. Gradients pass through as if the coordinates were the point."""
+
+    tokens: Tokens
+
+    @property
+    def shape(self) -> Shape:
+        return (2, *self.tokens.shape)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.locate(self.tokens.sample(count, generator))
+
+    def locate(self, x: Tensor) -> Tensor:
+        near = self.tokens.nearest(x)
+        off = (x - near) / self.tokens.radius if self.tokens.radius else torch.zeros_like(x)
+        return torch.stack([near, off.clamp(-1, 1)], dim=1)
+
+    def point(self, z: Tensor) -> Tensor:
+        soft, off = z.unbind(1)
+        near = self.tokens.nearest(soft.detach())
+        return near + (soft - soft.detach()) + self.tokens.radius * off
+
+    def step(self, z: Tensor, gradient: Tensor, size: float) -> Tensor:
+        soft, off = z.unbind(1)
+        down, turn = gradient.unbind(1)
+        # A token that is half replaced is replaced: steps have to be able to cross that half.
+        soft = (soft - 2 * size * down / _flat_norm(down, torch.inf)).clamp(0, max(1, self.tokens.positions))
+        return torch.stack([soft, (off - 2 * size * turn.sign()).clamp(-1, 1)], dim=1)
+
+
 def _onto_simplex(w: Tensor) -> Tensor:
     """The nearest convex weights to each row, by the sorted threshold. Source: Held, Wolfe & Crowder 1974."""
     ordered = w.sort(dim=1, descending=True).values
@@ -177,6 +210,8 @@ def space_of(region: Region) -> Space:
         return BallSpace(region)
     if isinstance(region, Hull):
         return HullSpace(region)
+    if isinstance(region, Tokens):
+        return TokenSpace(region)
     if isinstance(region, Stack):
         return StackSpace(space_of(region.first), space_of(region.second))
     raise TypeError(f"no attack moves through a {type(region).__name__}; add its coordinates in verify/witness/space.py")
