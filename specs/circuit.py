@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self, TypeAlias, cast
+from typing import Annotated, Literal, Self, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -11,14 +11,13 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     PlainValidator,
-    PrivateAttr,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from specs.errors import nearest
-from specs.record import Origin, Record, Site, joined, numbered, problem, shown
+from specs.record import FileRecord, Record, Site, joined, numbered, problem, shown
 
 __all__ = ["CIRCUIT_FORMAT", "Circuit", "Granularity", "Kept", "ModelFile", "Scope"]
 
@@ -76,7 +75,7 @@ Kept: TypeAlias = Annotated[
 ]
 
 
-class Circuit(Record):
+class Circuit(FileRecord):
     """`circuit.json`: the components in scope that are kept; all others in scope are ablated, everything out of scope is kept.
 
     Guarantees: `scope` and `kept` name the same sites; indices are integers, 0 or more, each once. Whether the model has such
@@ -88,17 +87,6 @@ class Circuit(Record):
     scope: Scope
     kept: dict[Site, Kept]
     provenance: dict[str, JsonValue] | None = None
-
-    _file: str = PrivateAttr(default="circuit")
-
-    @property
-    def file(self) -> str:
-        """The file it was read from, as the user named it: what error messages start with."""
-        return self._file
-
-    def model_post_init(self, context: Any, /) -> None:
-        if isinstance(context, Origin):
-            self._file = context.file
 
     @model_validator(mode="after")
     def _same_sites(self) -> Self:

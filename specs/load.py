@@ -16,7 +16,7 @@ from specs.errors import InputError
 from specs.record import Origin, Record, close, shown
 from specs.spec import Spec
 
-__all__ = ["explained", "read_circuit", "read_spec"]
+__all__ = ["explained", "read_circuit", "read_record", "read_spec"]
 
 R = TypeVar("R", bound=Record)
 Place = tuple[str | int, ...]
@@ -27,7 +27,7 @@ def read_circuit(path: str | os.PathLike[str]) -> Circuit:
 
     Raises: InputError: the file cannot be read, is malformed, or says what no circuit can say.
     """
-    return _read(Circuit, path)
+    return read_record(Circuit, path)
 
 
 def read_spec(path: str | os.PathLike[str]) -> Spec:
@@ -35,10 +35,11 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
 
     Raises: InputError: the file cannot be read, is malformed, or says what no spec can say.
     """
-    return _read(Spec, path)
+    return read_record(Spec, path)
 
 
-def _read(record: type[R], path: str | os.PathLike[str]) -> R:
+def read_record(record: type[R], path: str | os.PathLike[str]) -> R:
+    """The record in a JSON or YAML file. Raises: InputError: the file cannot be read, or is no such record."""
     file = os.fspath(path)
     value = read_document(file)
     if not isinstance(value, dict):

@@ -17,6 +17,7 @@ from pydantic import (
     Discriminator,
     Field,
     PlainValidator,
+    PrivateAttr,
     Strict,
     StringConstraints,
     Tag,
@@ -32,6 +33,7 @@ __all__ = [
     "Array",
     "ArrayFile",
     "FilePath",
+    "FileRecord",
     "Index",
     "Inline",
     "Nested",
@@ -98,6 +100,21 @@ class Record(BaseModel):
                 if key not in names:
                     raise problem(f"unknown key {shown(key)}", "", nearest(str(key), names), key)
         return cast("object", value)
+
+
+class FileRecord(Record):
+    """A record that is a file of its own."""
+
+    _file: str | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> str:
+        """The file it was read from, as the user named it; without one, what kind of record it is. Error messages start so."""
+        return self._file or type(self).__name__.lower()
+
+    def model_post_init(self, context: Any, /) -> None:
+        if isinstance(context, Origin):
+            self._file = context.file
 
 
 Number: TypeAlias = Annotated[float, Strict(), Field(allow_inf_nan=False)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, PrivateAttr
+from pydantic import Discriminator, Field
 
 from specs.agreement import Agreement
 from specs.circuit import ModelFile, Scope
 from specs.patching import Patching
-from specs.record import Origin, Positive, Record, Site, branch
+from specs.record import FileRecord, Positive, Record, Site, branch
 from specs.region import Region
 
 __all__ = ["SPEC_FORMAT", "Budget", "Minimality", "Spec", "Weights"]
@@ -39,7 +39,7 @@ class Budget(Record):
     time_s: Positive = 300.0
 
 
-class Spec(Record):
+class Spec(FileRecord):
     """`spec.yaml`. `model` and `scope` are for `certify discover`, which has no circuit file."""
 
     format: Literal["certify.spec/1"]
@@ -51,14 +51,3 @@ class Spec(Record):
     minimality: Minimality = "none"
     weights: Weights = Field(default_factory=dict)
     budget: Budget = Budget()
-
-    _file: str = PrivateAttr(default="spec")
-
-    @property
-    def file(self) -> str:
-        """The file it was read from, as the user named it: what error messages start with."""
-        return self._file
-
-    def model_post_init(self, context: Any, /) -> None:
-        if isinstance(context, Origin):
-            self._file = context.file

@@ -5,14 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from specs.document import read_document
 from specs.errors import InputError, nearest
-from specs.load import explained
-from specs.record import FilePath, Index, Number, Origin, Positive, Record, Tolerance, branch, chosen_by, known, problem, shown
+from specs.load import read_record
+from specs.record import (
+    FilePath,
+    FileRecord,
+    Index,
+    Number,
+    Positive,
+    Record,
+    Tolerance,
+    branch,
+    chosen_by,
+    known,
+    problem,
+    shown,
+)
 from specs.region import Layout, Scale
 from specs.spec import Budget, Minimality
 
@@ -177,7 +189,7 @@ class Calibration(Record):
     inputs: Annotated[int, Field(ge=2)] = 100
 
 
-class Suite(Record):
+class Suite(FileRecord):
     """A suite: `experiments` on `networks` by `methods`, all three named by the keys."""
 
     format: Literal["certify.suite/1"]
@@ -186,17 +198,6 @@ class Suite(Record):
     networks: Annotated[dict[str, Network], Field(min_length=1)]
     methods: Annotated[dict[str, Method], Field(min_length=1)]
     experiments: Annotated[dict[str, Experiment], Field(min_length=1)]
-
-    _file: str = PrivateAttr(default="suite")
-
-    @property
-    def file(self) -> str:
-        """The file it was read from."""
-        return self._file
-
-    def model_post_init(self, context: Any, /) -> None:
-        if isinstance(context, Origin):
-            self._file = context.file
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -225,10 +226,4 @@ def read_suite(name: str | os.PathLike[str]) -> Suite:
             listed = ", ".join(bundled())
             raise InputError(file, "", "no such file, and no bundled suite", f"a suite's YAML file, or one of: {listed}")
         file = str(_BUNDLED / f"{file}.yaml")
-    value = read_document(file)
-    if not isinstance(value, dict):
-        raise InputError(file, "$", shown(value), f"a mapping with {', '.join(Suite.model_fields)}")
-    try:
-        return Suite.model_validate(value, context=Origin(file, Path(file).parent))
-    except ValidationError as error:
-        raise explained(error, file, value) from None
+    return read_record(Suite, file)
