@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,10 +13,12 @@ from bounds.gates import Gate, Gates
 from bounds.graph import Graph
 from bounds.query import Margins, Query
 from bounds.region import Region
-from specs.agreement import Top1
+from specs.agreement import Feature, Top1
 from specs.circuit import Circuit
 from specs.document import jsonpath
+from specs.edges import clash
 from specs.errors import InputError
+from specs.feature import observed
 from specs.margins import agreement_margins, check_outputs, top_differences
 from specs.model import Model
 from specs.monotone import Monotone, monotonicity
@@ -78,18 +80,24 @@ def encode(circuit: Circuit, spec: Spec, model: Model) -> Problem:
     for gate in problem.gates.gates:
         parts.append(_mask(circuit, gate))
     mask = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
-    return Problem(model, spec, problem.gates, problem.components, mask.unsqueeze(0), problem.claims)
+    return replace(problem, mask=mask.unsqueeze(0))
 
 
 def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: str, place: str = "scope") -> Problem:
     """The question with everything in `scope` (site to granularity) kept: where a search starts. `file` and its key `place`
-    state the scope. Raises: InputError: as `encode`."""
-    graph = model.graph
+    state the scope. Of a feature, the problem's model is the one that ends in it. Raises: InputError: as `encode`."""
     groups = {
         site: model.group(site, granularity, shown=file, where=jsonpath((place, site))) for site, granularity in scope.items()
     }
     if not groups:
         raise InputError(file, jsonpath((place,)), "no sites", "at least one", "`certify show MODEL` lists them")
+    if (pair := clash(model.graph, scope)) is not None:
+        said = f"it lies between {pair[1]}, which is in scope by edges, and their producers"
+        raise InputError(file, jsonpath((place, pair[0])), said, "the one or the other", f"leave out {pair[0]}")
+    model = model.read_by_edges([site for site, granularity in scope.items() if granularity == "edge"])
+    if isinstance(spec.agreement, Feature):
+        model = observed(model, spec.agreement, groups, file=spec.file)
+    graph = model.graph
     check_outputs(spec.agreement, graph.shape(graph.output), file=spec.file)
     boxes = patch_boxes(spec.patching, graph, groups, model.dtype, file=spec.file)
     ordered = [node.name for node in graph.nodes if node.name in groups]

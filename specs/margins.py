@@ -25,7 +25,7 @@ def check_outputs(record: records.Agreement, shape: Shape, *, file: str) -> None
         named = [(f"{where}.outputs[{i}]", output) for i, output in enumerate(record.outputs or ())]
     else:
         named = []
-        if size < 2:
+        if size < 2 and isinstance(record, records.Top1):
             said = "top1, and the model has one output"
             raise InputError(file, f"{where}.metric", said, "two outputs or more", "use `metric: output`")
     for place, output in named:
@@ -51,6 +51,8 @@ def agreement_margins(record: records.Agreement, shape: Shape, tops: list[int] |
     """
     n = math.prod(shape)
     unit = torch.eye(n, dtype=torch.float64)
+    if isinstance(record, records.Feature):
+        return _thresholds(record, unit.reshape(-1, *shape))
     if isinstance(record, records.Top1):
         return _top1(record, unit, shape, list(range(n)) if tops is None else tops)
     if isinstance(record, records.LogitDifference):
@@ -62,6 +64,33 @@ def agreement_margins(record: records.Agreement, shape: Shape, tops: list[int] |
     if isinstance(record, records.Logits) and record.norm != "linf":
         return Norm(both, -both, offset, record.tolerance, 1 if record.norm == "l1" else 2)
     return Clauses(both, -both, offset + record.tolerance, torch.arange(len(both)).unsqueeze(1))
+
+
+def _thresholds(record: records.Feature, unit: Tensor) -> Margins:
+    """Of the circuit's outputs, which are the feature's values, none passes a threshold by more than the tolerance."""
+    # Offsets are added exactly and rounded down, towards the stricter claim.
+    ends = [(sign, -_rounded_up(-(threshold + Fraction(record.tolerance)))) for sign, threshold in _signed(record)]
+    circuit = torch.cat([-sign * unit for sign, _ in ends])
+    offsets = [torch.full((len(unit),), offset, dtype=torch.float64) for _, offset in ends]
+    return Clauses(circuit, torch.zeros_like(circuit), torch.cat(offsets), torch.arange(len(circuit)).unsqueeze(1))
+
+
+def _signed(record: records.Feature) -> list[tuple[int, Fraction]]:
+    """Each threshold as one from above, of the feature or (sign -1) of its negative."""
+    ends = ((1, record.below), (-1, record.above))
+    return [(sign, sign * Fraction(threshold)) for sign, threshold in ends if threshold is not None]
+
+
+def _past(record: records.Feature, value: Fraction, threshold: Fraction) -> float:
+    """How far a value is past a threshold: more than the tolerance only where the number that `value` was rounded from is."""
+    excess, tolerance = value - threshold, Fraction(record.tolerance)
+    beyond = value > Fraction(_rounded_up(threshold + tolerance))
+    return float(excess if beyond else min(excess, tolerance))
+
+
+def _rounded_up(value: Fraction) -> float:
+    found = float(value)
+    return math.nextafter(found, math.inf) if Fraction(found) < value else found
 
 
 def _top1(record: records.Top1, unit: Tensor, shape: Shape, tops: list[int]) -> Margins:
@@ -97,6 +126,7 @@ def deviation(record: records.Agreement, circuit_output: Tensor, model_output: T
     tolerance.
 
     For top1: by how much the circuit's first output exceeds its value of the model's first (the least, where several are).
+    For a feature: by how much it is past its threshold, negative where it is not; the model's output plays no part.
     Guarantees: computed in exact arithmetic from the numbers given and rounded at the end, so it exceeds the tolerance only
     where the exact value does. Outputs that are not finite, or too large, show nothing: not a number. Cost: rational
     arithmetic, about a millisecond for a thousand outputs.
@@ -112,6 +142,8 @@ def deviation(record: records.Agreement, circuit_output: Tensor, model_output: T
 
 
 def _exact(record: records.Agreement, c: list[Fraction], g: list[Fraction]) -> float:
+    if isinstance(record, records.Feature):
+        return max(_past(record, max(sign * value for value in c), t) for sign, t in _signed(record))
     if isinstance(record, records.Top1):
         first, most = max(g), max(c)
         return float(min(most - mine for mine, theirs in zip(c, g, strict=True) if theirs == first))

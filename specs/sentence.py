@@ -114,3 +114,21 @@ def _agreement(agreement: agreements.Agreement) -> str:
             return f"the circuit ranks the model's first output {rank}"
         case agreements.Output(outputs=outputs):
             return f"the circuit's outputs {', '.join(map(str, outputs))} are each within {limit} of the model's"
+        case agreements.Feature():
+            return _feature(agreement)
+
+
+def _feature(feature: agreements.Feature) -> str:
+    what = "the given direction"
+    if isinstance(feature.direction, ArrayFile):
+        what = f"the direction {_center(feature.direction)}"
+    elif feature.element is not None:
+        what = f"element {feature.element}"
+    where = "every position" if feature.at is None else f"position {', '.join(map(str, feature.at))}" if feature.at else ""
+    ends = [
+        f"{word} {threshold:.12g}"
+        for word, threshold in (("at most", feature.below), ("at least", feature.above))
+        if threshold is not None
+    ]
+    within = "" if feature.tolerance == 0 else f", within {feature.tolerance:.12g}"
+    return f"{what} of {feature.site}{' at ' + where if where else ''} in the circuit's run is {' and '.join(ends)}{within}"

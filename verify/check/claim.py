@@ -216,6 +216,8 @@ def _activations(data: Any, program: Program, sites: dict[str, Any], file: str) 
 
 
 def _goals(record: agreement.Agreement, n: int) -> list[Goal]:
+    if isinstance(record, agreement.Feature):
+        raise Rejected("certificates of features are not covered")
     unit, tolerance = np.eye(n), record.tolerance
     named = [*(getattr(record, "outputs", None) or ()), getattr(record, "target", 0), getattr(record, "against", 0)]
     if max(named) >= n:
