@@ -9,7 +9,7 @@ from verify.minimize.binary import binary
 from verify.minimize.deletion import deletion
 from verify.minimize.hitting import hitting
 from verify.minimize.iterated import iterated
-from verify.minimize.oracle import LEVELS, Components, Level, Oracle, Search, State
+from verify.minimize.oracle import Components, Level, Oracle, Search, State, implies
 from verify.minimize.progression import progression
 from verify.minimize.quickxplain import quickxplain
 from verify.minimize.standing import standing
@@ -81,4 +81,4 @@ def _checked(oracle: Oracle, circuit: Components, level: Level, limit: int) -> I
 def _reaches(state: State, level: Level) -> bool:
     """Whether what was shown already implies the level."""
     found = state.standing
-    return found.proven and found.smaller is None and LEVELS.index(found.level) >= LEVELS.index(level)
+    return found.proven and found.smaller is None and implies(found.level, level)

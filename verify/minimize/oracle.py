@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEVELS", "Answer", "Components", "Level", "Masks", "NotMonotone", "Oracle", "Search", "Standing", "State"]
+__all__ = ["LEVELS", "Answer", "Components", "Level", "Masks", "NotMonotone", "Oracle", "Search", "Standing", "State", "implies"]
 
 Components: TypeAlias = frozenset[int]
 """A circuit, by the numbers `0..size-1` of the components that it keeps."""
@@ -23,6 +23,11 @@ Level: TypeAlias = Literal["none", "quasi", "local", "subset", "cardinal"]
 
 LEVELS: tuple[Level, ...] = ("none", "quasi", "local", "subset", "cardinal")
 """Weakest first; each implies those before it (THEORY section 4)."""
+
+
+def implies(reached: Level, level: Level) -> bool:
+    """Whether what stands at one level stands at another."""
+    return LEVELS.index(reached) >= LEVELS.index(level)
 
 
 class Answer(Enum):

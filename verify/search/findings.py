@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from specs.encode import Problem
 from verify.minimize.marco import Item
-from verify.minimize.oracle import Components, Level
+from verify.minimize.oracle import Components, Level, implies
 from verify.report import Enumeration, Minimality, SearchReport
 from verify.report import Moment as MomentReport
 from verify.search.run import Search
@@ -59,7 +59,7 @@ def _minimality(search: Search, level: Level) -> Minimality:
     unresolved = search.unresolved(level)
     removals = [state.best - circuit for circuit in unresolved if circuit < state.best]
     others = [circuit for circuit in unresolved if not (circuit < state.best and len(state.best - circuit) == 1)]
-    proven = standing.smaller is None and _implies(reached, level)
+    proven = standing.smaller is None and implies(reached, level)
     status = "proven" if proven else "refuted" if standing.smaller is not None else "relative"
     return Minimality(
         level=level,
@@ -76,12 +76,6 @@ def _minimality(search: Search, level: Level) -> Minimality:
         core=None if core is None else named(problem, core.members),
         core_complete=core is not None and core.complete,
     )
-
-
-def _implies(reached: Level, level: Level) -> bool:
-    from verify.minimize.oracle import LEVELS
-
-    return LEVELS.index(reached) >= LEVELS.index(level)
 
 
 def _searched(search: Search, algorithm: str, order: str | None) -> SearchReport:

@@ -12,7 +12,7 @@ from verify.ladder.round import Decision, Tally
 from verify.minimize.choose import minimized
 from verify.minimize.claims import ClaimsOracle
 from verify.minimize.known import Known
-from verify.minimize.oracle import LEVELS, Answer, Components, Level, Standing, State
+from verify.minimize.oracle import Answer, Components, Level, Standing, State, implies
 from verify.minimize.standing import standing
 from verify.search.journal import Journal
 from verify.verdict import Certified
@@ -198,7 +198,7 @@ class Search:
         state = self.state
         assert state is not None
         found = list(state.standing.unresolved)
-        if LEVELS.index(level) >= LEVELS.index("local") > LEVELS.index(self.reached()):
+        if implies(level, "local") and not implies(self.reached(), "local"):
             singles = [state.best - {v} for v in sorted(state.best)]
             found += [c for c in singles if self.known.known(c) is None and c not in found]
         return found
@@ -214,7 +214,7 @@ class Search:
             shown: Level = "subset" if self.known.monotone else "local"
         else:
             shown = "quasi" if Answer.NO in singles else "none"
-        return LEVELS[max(LEVELS.index(level), LEVELS.index(shown))]
+        return level if implies(level, shown) else shown
 
 
 def _bracket(moment: Moment) -> tuple[float, float, int]:
