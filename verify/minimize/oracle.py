@@ -11,7 +11,19 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEVELS", "Answer", "Components", "Level", "Masks", "NotMonotone", "Oracle", "Search", "Standing", "State", "implies"]
+__all__ = [
+    "LEVELS",
+    "Answer",
+    "Components",
+    "Level",
+    "Masks",
+    "NotMonotone",
+    "Oracle",
+    "Search",
+    "Standing",
+    "State",
+    "implies",
+]
 
 Components: TypeAlias = frozenset[int]
 """A circuit, by the numbers `0..size-1` of the components that it keeps."""
