@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from specs.circuit import Circuit
 from specs.document import jsonpath, read_document
 from specs.errors import InputError
-from specs.record import Origin, Record, close, shown
+from specs.record import Origin, close, shown
 from specs.spec import Spec
 
 __all__ = ["explained", "read_circuit", "read_record", "read_spec"]
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=BaseModel)
 Place = tuple[str | int, ...]
 
 
@@ -43,7 +43,8 @@ def read_record(record: type[R], path: str | os.PathLike[str]) -> R:
     file = os.fspath(path)
     value = read_document(file)
     if not isinstance(value, dict):
-        raise InputError(file, "$", shown(value), f"a mapping with {', '.join(record.model_fields)}")
+        keys = [name for name, field in record.model_fields.items() if field.is_required()]
+        raise InputError(file, "$", shown(value), f"a mapping with {', '.join(keys)}")
     try:
         return record.model_validate(value, context=Origin(file, Path(file).parent))
     except ValidationError as error:

@@ -12,7 +12,7 @@ from decimal import ROUND_FLOOR, Context
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from specs.write import write_whole
 from verify.verdict import Name
@@ -244,6 +244,12 @@ class Report(_Record):
         lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in entries.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
+    def _repr_html_(self) -> str:
+        """The page for people, in a frame: what a notebook shows."""
+        from verify.render.html import framed, report_page
+
+        return framed(report_page(self, "report"))
+
 
 def rounded_down(value: float | None) -> str:
     """Six digits, rounded down: what is printed is still proven."""
@@ -268,18 +274,9 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> None:
 
 def read_report(path: str | os.PathLike[str]) -> Report:
     """The report in a file. Raises: InputError: it cannot be read, is malformed, or is no report."""
-    from specs.document import read_document
-    from specs.errors import InputError
-    from specs.load import explained
+    from specs.load import read_record
 
-    file = os.fspath(path)
-    value = read_document(file)
-    if not isinstance(value, dict):
-        raise InputError(file, "$", "no mapping", "a report")
-    try:
-        return Report.model_validate(value)
-    except ValidationError as error:
-        raise explained(error, file, value) from None
+    return read_record(Report, path)
 
 
 def report_schema() -> dict[str, Any]:

@@ -161,3 +161,9 @@ def test_what_is_no_report_is_told_in_one_line(text: str, words: tuple[str, ...]
         read_report(path)
     said = str(raised.value)
     assert "\n" not in said and all(word in said for word in words), said
+
+
+def test_a_notebook_shows_the_page_in_a_frame() -> None:
+    shown = Report(verdict="unknown", reason='<b>&"', backend="auto", seed=0, time_s=1.0)._repr_html_()
+    assert shown.startswith("<iframe sandbox srcdoc=") and shown.endswith("</iframe>")
+    assert "<b>" not in shown and shown.count('"') == 4  # the page is one attribute, whatever is in it
