@@ -85,10 +85,10 @@ class Read:
         return line.expand(self.stacked).contiguous(), count
 
     @property
-    def names(self) -> list[str]:
-        """The edges' names, in order."""
+    def ends(self) -> list[tuple[str, str]]:
+        """The names of each edge's producer, and of the consumer or of its head that reads it, in order."""
         heads = [self.consumer] if self.heads is None else [f"{self.consumer}[{h}]" for h in range(self.readers)]
-        return [f"{producer.name} -> {head}" for head in heads for producer in self.producers]
+        return [(producer.name, head) for head in heads for producer in self.producers]
 
 
 @lru_cache(maxsize=4)

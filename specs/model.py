@@ -69,10 +69,16 @@ class Model:
         """
         if not consumers:
             return self
-        reads = [read for node in self.graph.nodes if node.name in consumers and (read := read_at(self.graph, node.name))]
+        reads = self.reads(consumers)
+        return replace(self, graph=rewired(self.graph, reads), runtime=EdgeRuntime(self.runtime, self.graph, reads))
+
+    def reads(self, consumers: Collection[str]) -> tuple[Read, ...]:
+        """What these sites read, in order of evaluation. Raises: ValueError: one of them reads no stream."""
+        found = [read_at(self.graph, node.name) for node in self.graph.nodes if node.name in consumers]
+        reads = tuple(read for read in found if read is not None)
         if len(reads) != len(consumers):
             raise ValueError(f"not all of {', '.join(consumers)} read a stream")
-        return replace(self, graph=rewired(self.graph, reads), runtime=EdgeRuntime(self.runtime, self.graph, reads))
+        return reads
 
     def _named(self, node: Node) -> bool:
         return node.site and node.name != self.graph.output

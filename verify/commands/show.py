@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from verify.report import Report, read_report
 
 if TYPE_CHECKING:
     from specs.model import Model
+    from verify.render.wires import Wire
 
 __all__ = ["Options", "run"]
 
@@ -65,7 +67,7 @@ def _show(options: Options) -> None:
         case Report() as report:
             table.show_report(report)
         case Circuit() as circuit:
-            table.show_circuit(circuit)
+            table.show_circuit(circuit, _asked(circuit, options.allow_code)[1] if "edge" in circuit.scope.values() else ())
         case model:
             table.show_model(model)
 
@@ -74,6 +76,7 @@ def _rendered(options: Options) -> tuple[str, str | None]:
     """The page, and the drawing where there is one."""
     from verify.render.html import circuit_page, model_page, report_page
     from verify.render.html.drawing import draw, layers
+    from verify.render.html.graph import draw_wires
     from verify.render.html.page import report_layers
 
     match _read(options):
@@ -82,9 +85,9 @@ def _rendered(options: Options) -> tuple[str, str | None]:
             beside = os.path.dirname(options.html or "") or "."
             return report_page(report, options.file, beside), draw(drawn, standalone=True) if drawn else None
         case Circuit() as circuit:
-            sizes = _sizes(circuit, options.allow_code)
-            drawing = draw(layers(circuit.scope, circuit.kept, sizes), standalone=True)
-            return circuit_page(circuit, sizes, options.file), drawing
+            sizes, edges = _asked(circuit, options.allow_code)
+            drawing = draw_wires(edges) if edges else draw(layers(circuit.scope, circuit.kept, sizes), standalone=True)
+            return circuit_page(circuit, sizes, options.file, edges), drawing
         case model:
             return model_page(model, options.file), None
 
@@ -103,19 +106,22 @@ def _read(options: Options) -> Report | Circuit | Model:
     raise InputError(file, "$.format", found, needed, "pass it with --spec" if stated.startswith(_SPEC) else "")
 
 
-def _sizes(circuit: Circuit, allow_code: bool) -> dict[str, int]:
-    """How many components each site has; nothing, where the model is not there to be asked. Raises: InputError: it is, and
-    has no such sites."""
+def _asked(circuit: Circuit, allow_code: bool) -> tuple[dict[str, int], Sequence[Wire]]:
+    """How many components each site has, and the edges in scope; nothing, where the model is not there to be asked. Raises:
+    InputError: it is, and has no such sites."""
+    from verify.render.wires import circuit_wires
+
     named = circuit.model
     if (named.is_code and not allow_code) or (not named.is_code and not os.path.exists(named.path)):
-        print(f"certify: note: {named.path} is not there, so only what is kept is drawn", file=sys.stderr)
-        return {}
+        print(f"certify: note: {named.path} is not there, so only what is kept is shown", file=sys.stderr)
+        return {}, ()
     model = _model(named.path, allow_code)
     places = {site: jsonpath(("scope", site)) for site in circuit.scope}
-    return {
+    sizes = {
         site: model.group(site, str(granularity), shown=circuit.file, where=places[site])[1]
         for site, granularity in circuit.scope.items()
     }
+    return sizes, circuit_wires(circuit, model)
 
 
 def _format(file: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from verify.render.wires import Wire, wires
 from verify.report import rounded_down
 
 if TYPE_CHECKING:
@@ -54,10 +55,24 @@ def show_model(model: Model) -> None:
         sizes = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in site.granularities.items())
         table.add_row(*_said(site.name, site.operator, list(site.shape), sizes, "*" if site.after_activation else ""))
     console.print(table)
+    if edges := wires(model.edges(), {}):
+        console.print()
+        console.print(_edges(edges, "edges, by index"))
 
 
-def show_circuit(circuit: Circuit) -> None:
-    """What a circuit keeps, site by site."""
+def _edges(shown: Sequence[Wire], title: str) -> Table:
+    """What each consumer, or head of one, reads."""
+    table = _table("site", "read by", title)
+    by_reader: dict[tuple[str, str], list[str]] = {}
+    for wire in shown:
+        by_reader.setdefault((wire.site, wire.consumer), []).append(f"{wire.index} {wire.producer}")
+    for (site, consumer), names in by_reader.items():
+        table.add_row(*_said(site, consumer, ", ".join(names)))
+    return table
+
+
+def show_circuit(circuit: Circuit, edges: Sequence[Wire] = ()) -> None:
+    """What a circuit keeps, site by site; and `edges`, those in its scope, by name."""
     console = _console()
     console.print(Text(f"{circuit.file}: a circuit of {circuit.model.path}"), soft_wrap=True)
     if circuit.provenance:
@@ -68,6 +83,9 @@ def show_circuit(circuit: Circuit) -> None:
         count = kept if isinstance(kept, str) else len(kept)
         table.add_row(*_said(site, granularity, count, ranges(kept) if not isinstance(kept, str) else ""))
     console.print(table)
+    if edges:
+        console.print()
+        console.print(_edges([wire for wire in edges if wire.kept], "edges kept"))
 
 
 def show_report(report: Report) -> None:

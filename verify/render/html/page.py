@@ -12,8 +12,10 @@ from markupsafe import Markup
 
 from verify.render.html.chart import bracket
 from verify.render.html.drawing import STATES, Layer, draw, layers
+from verify.render.html.graph import draw_wires
 from verify.render.html.image import as_image, difference_png, image_png
 from verify.render.table import flat, minimality_said, ranges
+from verify.render.wires import Wire, wires
 from verify.report import rounded_down
 
 if TYPE_CHECKING:
@@ -56,16 +58,19 @@ def report_page(report: Report, name: str, beside: str = ".") -> str:
     return _page("report.html", found)
 
 
-def circuit_page(circuit: Circuit, sizes: Mapping[str, int], name: str) -> str:
-    """The page of a circuit. `sizes`: how many components each site has, as far as that is known."""
+def circuit_page(circuit: Circuit, sizes: Mapping[str, int], name: str, edges: Sequence[Wire] = ()) -> str:
+    """The page of a circuit. `sizes`: how many components each site has, as far as that is known; `edges`: those in scope."""
     drawn = layers(circuit.scope, circuit.kept, sizes)
     found = {"title": name, "name": name, "circuit": circuit, "layers": drawn, "drawing": Markup(draw(drawn))}
+    found |= {"edges": edges, "graph": Markup(draw_wires(edges)) if edges else ""}
     return _page("circuit.html", {**found, "states": _states(drawn), "ranges": ranges})
 
 
 def model_page(model: Model, name: str) -> str:
     """The page of a model: its sites in order of evaluation."""
-    return _page("model.html", {"title": name, "name": name, "model": model, "graph": model.graph})
+    edges = wires(model.edges(), {})
+    drawing = Markup(draw_wires(edges)) if edges else ""
+    return _page("model.html", {"title": name, "name": name, "model": model, "graph": model.graph, "drawing": drawing})
 
 
 def report_layers(report: Report) -> list[Layer]:
