@@ -7,6 +7,7 @@ from bounds.ops.conv import Conv
 from bounds.ops.convex import Exp, Log, Reciprocal, Sqrt, Square
 from bounds.ops.curve import Erf, Gelu, Silu, TanhGelu
 from bounds.ops.dense import Dense
+from bounds.ops.jump import JumpRelu
 from bounds.ops.product import Product
 from bounds.ops.reduce import Reduce
 from bounds.ops.relu import LeakyRelu, Relu
@@ -15,6 +16,7 @@ from bounds.ops.scale import Scale
 from bounds.ops.smooth import Sigmoid, Tanh
 from bounds.ops.softmax import Softmax
 from bounds.ops.take import Take
+from bounds.ops.topk import TopK
 
 __all__ = [
     "Affine",
@@ -27,6 +29,7 @@ __all__ = [
     "Exp",
     "Gelu",
     "Joint",
+    "JumpRelu",
     "LeakyRelu",
     "Lines",
     "Log",
@@ -50,5 +53,6 @@ __all__ = [
     "Take",
     "Tanh",
     "TanhGelu",
+    "TopK",
     "Transpose",
 ]

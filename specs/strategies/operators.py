@@ -13,6 +13,7 @@ from bounds.ops import (
     Erf,
     Exp,
     Gelu,
+    JumpRelu,
     LeakyRelu,
     Log,
     Product,
@@ -26,6 +27,7 @@ from bounds.ops import (
     Square,
     Tanh,
     TanhGelu,
+    TopK,
 )  # fmt: skip
 from bounds.ops.base import Elementwise, Joint, Shape
 
@@ -34,13 +36,15 @@ __all__ = ["activations", "functions", "intervals", "joints"]
 _SLOPES = (0.125, 0.0, 0.5, 1.0, 1.5, -0.5, -2.0)
 _CLIPS = ((0.0, 6.0), (-1.0, 1.0), (-0.5, 2.0), (0.0, math.inf), (-math.inf, 1.0), (1.0, 1.25))
 
+_JUMPS = (0.0, 1.25, -0.5)
+
 _SPECIAL = (-1.0, -0.5, 0.0, 1.0, 1.25, 2.0, 6.0)
-"""Kinks of those clips, and 0: ends and points that intervals have now and then."""
+"""Kinks of those clips and jumps, and 0: ends and points that intervals have now and then."""
 
 
 def activations() -> st.SearchStrategy[Elementwise]:
-    """Elementwise operators that grow no faster than their argument, with slopes below 0 and above 1 and one-sided clips among
-    them; ReLU first."""
+    """Elementwise operators that grow no faster than their argument, with slopes below 0 and above 1, one-sided clips and jumps
+    among them; ReLU first."""
     return st.one_of(
         st.builds(Relu),
         st.builds(LeakyRelu, st.sampled_from(_SLOPES)),
@@ -52,6 +56,7 @@ def activations() -> st.SearchStrategy[Elementwise]:
         st.builds(Gelu),
         st.builds(TanhGelu),
         st.builds(Silu),
+        st.sampled_from(_JUMPS).map(lambda jump: JumpRelu(torch.tensor(jump, dtype=torch.float64))),
     )
 
 
@@ -64,7 +69,9 @@ def functions() -> st.SearchStrategy[Elementwise]:
 
 @st.composite
 def joints(draw: st.DrawFn) -> Joint:
-    """Operators whose values depend on several entries: small products, and softmax with masks and without."""
+    """Operators whose values depend on several entries: small products, the largest few, softmax with masks and without."""
+    if draw(st.integers(0, 4)) == 4:
+        return TopK(draw(st.integers(1, 4)))
     if draw(st.booleans()):
         return Product(*(draw(st.integers(1, 3)) for _ in range(3)))
     if draw(st.booleans()):

@@ -17,6 +17,7 @@ from bounds.ops import (
     Erf,
     Exp,
     Gelu,
+    JumpRelu,
     LeakyRelu,
     Log,
     Reciprocal,
@@ -45,6 +46,8 @@ def _exact(op: Elementwise) -> tuple[Callable[[float], Fraction], Fraction]:
         return lambda t: Fraction(t) * (1 if t >= 0 else Fraction(op.slope)), Fraction(0)
     if isinstance(op, Clip):
         return lambda t: Fraction(min(max(t, op.low), op.high)), Fraction(0)
+    if isinstance(op, JumpRelu):
+        return lambda t: Fraction(t) if t > float(op.threshold) else Fraction(0), Fraction(0)
     if isinstance(op, Sign):
         return lambda t: Fraction((t > 0) - (t < 0)), Fraction(0)
     if isinstance(op, Square):
