@@ -8,7 +8,7 @@ from bounds import ops
 from bounds.ops.base import Shape
 from specs.export.writer import Writer
 
-__all__ = ["write_curve", "write_product", "write_softmax"]
+__all__ = ["write_curve", "write_jump", "write_product", "write_softmax"]
 
 _LEAST = torch.finfo(torch.float32).min
 """A score of an entry that is masked out: `exp` of it, less any other score, is zero in every precision."""
@@ -29,6 +29,12 @@ def write_curve(w: Writer, op: ops.Gelu | ops.TanhGelu | ops.Silu | ops.Square, 
             inner = w.scale(square, _number(2 * op.b), _number(2 * op.a), f"{name}_inner")
             gate = w.node("Sigmoid", [w.node("Mul", [x, inner], f"{name}_argument", shape)], f"{name}_gate", shape)
     return w.node("Mul", [x, gate], name, shape)
+
+
+def write_jump(w: Writer, op: ops.JumpRelu, x: str, name: str, shape: Shape) -> str:
+    """The argument where it is above the threshold, else 0."""
+    above = w.node("Greater", [x, w.constant(op.threshold, name)], f"{name}_above", shape)
+    return w.node("Where", [above, x, w.constant(torch.zeros((), dtype=torch.float64), name)], name, shape)
 
 
 def write_product(w: Writer, op: ops.Product, x: str, name: str, shape: Shape) -> str:

@@ -9,19 +9,20 @@ from torch import Tensor
 
 from bounds import ops
 from bounds.ops.base import Op, Shape
-from specs.export.functions import write_curve, write_product, write_softmax
+from specs.export.functions import write_curve, write_jump, write_product, write_softmax
 from specs.export.writer import Writer, WriterError
 
 __all__ = ["WRITTEN", "write_operator"]
 
 WRITTEN: frozenset[type[Op]] = frozenset(
     (
-        ops.Clip, ops.Concat, ops.Conv, ops.Dense, ops.Erf, ops.Exp, ops.Gelu, ops.LeakyRelu, ops.Log, ops.Maximum, ops.Product,
-        ops.Reciprocal, ops.Reduce, ops.Relu, ops.Reshape, ops.Scale, ops.Sigmoid, ops.Sign, ops.Silu, ops.Softmax, ops.Sqrt,
+        ops.Clip, ops.Concat, ops.Conv, ops.Dense, ops.Erf, ops.Exp, ops.Gelu, ops.JumpRelu, ops.LeakyRelu, ops.Log, ops.Maximum,
+        ops.Product, ops.Reciprocal, ops.Reduce, ops.Relu, ops.Reshape, ops.Scale, ops.Sigmoid, ops.Sign, ops.Silu, ops.Softmax, ops.Sqrt,
         ops.Square, ops.Sum, ops.Take, ops.Tanh, ops.TanhGelu, ops.Transpose,
     )
 )  # fmt: skip
-"""The kinds there is a rule for; a kind derived from one of them needs a rule of its own."""
+"""The kinds there is a rule for, which is all but TopK: ONNX's breaks ties by position. A kind derived from one of
+them needs a rule of its own."""
 
 
 _WHOLE = 1 << 20
@@ -67,6 +68,8 @@ def write_operator(w: Writer, op: Op, inputs: Sequence[str], name: str, shape: S
             return w.node("Clip", [x, *given], name, shape)
         case ops.Gelu() | ops.TanhGelu() | ops.Silu() | ops.Square():
             return write_curve(w, op, x, name, shape)
+        case ops.JumpRelu():
+            return write_jump(w, op, x, name, shape)
         case ops.Product():
             return write_product(w, op, x, name, shape)
         case ops.Softmax():
