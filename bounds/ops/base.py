@@ -180,6 +180,11 @@ class Joint(Nonlinear):
     def difference_image(self, y: Ends, c: Ends, d: Ends) -> Ends:
         """Enclose `f(y + d) - f(y)`, for `y`, `y + d` and `d` in their boxes, rounded outward."""
 
+    @abstractmethod
+    def blame(self, loss: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """About how much of what planes lose on each value is gone where an entry of the argument is known. A guide for
+        splitting, and no more. Shapes: `loss` `(batch, *shape)` to `(batch, *before)`."""
+
     def freedom(self, lower: Tensor, upper: Tensor) -> Ends | None:
         """The range of `free`; equal ends where there is no choice. None: no choice anywhere."""
         return None

@@ -169,6 +169,13 @@ class Product(Joint):
         same = ((dxl == 0) & (dxu == 0) & (dyl == 0) & (dyu == 0)).all(-1)
         return torch.where(same, 0.0, low), torch.where(same, 0.0, high)
 
+    def blame(self, loss: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Planes of `x y` lose in proportion to both widths: either factor known, a term's share is gone."""
+        x, y = self.terms_of(upper - lower)
+        terms = x * y
+        terms = terms * (loss / terms.sum(-1).clamp_min(torch.finfo(loss.dtype).tiny)).unsqueeze(-1)
+        return torch.cat([terms.sum(-2).flatten(-2), terms.sum(-3).transpose(-1, -2).flatten(-2)], dim=-1)
+
     def _factors(self, y: Ends, c: Ends, d: Ends) -> tuple[Ends, Ends, Ends, Ends]:
         """For each term what `dx` and `dy` are multiplied by, as intervals, and the ends of `dx, dy`. All of one shape."""
         (xl, yl, xu, yu, cxl, cyl, cxu, cyu, dxl, dyl, dxu, dyu) = self._ends(y, c, d)
@@ -185,15 +192,20 @@ class Product(Joint):
 
 
 def _touching(p: Tensor, q: Tensor, x: Ends, y: Ends, sign: int) -> Tensor:
-    """The greatest constant found with `p x + q y + constant <= sign x y` on the box, summed over the terms."""
-    least: Tensor | None = None
-    for s in x:
-        for t in y:
-            product, left, right = s * t, p * s, q * t
-            corner = sign * product - left - right - gamma(4, p.dtype) * (product.abs() + left.abs() + right.abs())
-            least = corner if least is None else torch.minimum(least, corner)
-    assert least is not None
-    return _summed((down(least - tiny(4, p.dtype)), least))[0]
+    """The greatest constant found with `p x + q y + constant <= sign x y` on the box, summed over the terms.
+
+    `sign x y - p x - q y` is `sign (x - sign q) (y - sign p) - sign p q`, least or greatest where the factors are. Each is off
+    by a rounding, the products by one more, and their sum by another.
+    """
+    if sign < 0:
+        p, q = -p, -q
+    ends = [end - q for end in x], [end - p for end in y]
+    corners = [sign * (s * t) for s in ends[0] for t in ends[1]]
+    least = torch.minimum(torch.minimum(corners[0], corners[1]), torch.minimum(corners[2], corners[3]))
+    widest = torch.maximum(ends[0][0].abs(), ends[0][1].abs()) * torch.maximum(ends[1][0].abs(), ends[1][1].abs())
+    both = p * q
+    least = least - sign * both - gamma(8, p.dtype) * (widest + both.abs())
+    return _summed((down(least - tiny(8, p.dtype)), least))[0]
 
 
 def _summed(terms: Ends) -> Ends:

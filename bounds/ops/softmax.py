@@ -82,6 +82,12 @@ class Softmax(Joint):
     def difference_image(self, y: Ends, c: Ends, d: Ends) -> Ends:
         return stretched_rows_range(*self._jacobian(y, c), d)
 
+    def blame(self, loss: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Each entry by how much the value may vary with it."""
+        flat, steep = self._jacobian((lower, upper), (lower, upper))
+        moved = torch.maximum(flat.abs(), steep.abs()) * (upper - lower).unsqueeze(-2)
+        return (moved * (loss / moved.sum(-1).clamp_min(torch.finfo(loss.dtype).tiny)).unsqueeze(-1)).sum(-2)
+
     def _jacobian(self, y: Ends, c: Ends) -> Ends:
         """Derivatives between two boxes: `f_i (1 - f_i)` on the diagonal, else `-f_i f_j`."""
         a, b = self.image(torch.minimum(y[0], c[0]), torch.maximum(y[1], c[1]))

@@ -47,6 +47,10 @@ def check_joint(op: Joint, lower: Tensor, upper: Tensor, seed: int, count: int =
     )
     rough = 1e-9 if lower.dtype == torch.float64 else 1e-3
     assert float((-apart - gap - rough * (1 + gap + points.abs().amax() ** 2)).max()) <= 0, f"gap of {op}"
+    loss = planes.gap(*y)
+    blame = op.blame(loss, *y)
+    assert blame.shape == y[0].shape and bool((blame >= 0).all()), f"blame of {op}"
+    assert float(blame.sum()) <= 2.001 * float(loss.sum()), f"{op}: more blame than two factors of each term can have"
     d = _around(points, others, c, y)
     dx, df, both = others - points, g - f, off + other
     lowest, highest = op.difference_image(y, c, d)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bounds.domains.slopes import tune
 from bounds.domains.split import Limits, split_trace
-from bounds.ops.base import Elementwise
+from bounds.ops.base import Joint, Nonlinear
 from bounds.query import Query
 from bounds.region import Box
 from tests.laws.evaluation import Run, run
@@ -45,14 +45,18 @@ def check_split(query: Query, mask: Tensor, seed: int, count: int = 6, steps: in
 
 
 def _sides(query: Query, points: Run, generator: torch.Generator) -> dict[str, Box]:
-    """For about half of the units, the side of 0 that each point's argument is on, where its sign is beyond doubt."""
+    """For about half of the arguments of non-linear operators, the side of a threshold that each point is on, where that is
+    beyond doubt: of 0, or where several arguments belong together of the value at some other point."""
     found: dict[str, Box] = {}
-    for name in {node.inputs[0] for node in query.graph.nodes if isinstance(node.op, Elementwise)} - {query.graph.input}:
+    for node in query.graph.nodes:
+        name = node.inputs[0]
+        if not isinstance(node.op, Nonlinear) or name == query.graph.input:
+            continue
         y, error = points.value[name], points.error[name]
-        chosen = (torch.rand(y.shape, generator=generator) < 0.5) & (y.abs() > 2 * error)
+        at = y.roll(1, 0) if isinstance(node.op, Joint) else torch.zeros_like(y)
+        chosen = (torch.rand(y.shape, generator=generator) < 0.5) & ((y - at).abs() > 2 * error)
         endless = torch.full_like(y, torch.inf)
-        zero = torch.zeros_like(y)
-        found[name] = Box(torch.where(chosen & (y > 0), zero, -endless), torch.where(chosen & (y < 0), zero, endless))
+        found[name] = Box(torch.where(chosen & (y > at), at, -endless), torch.where(chosen & (y < at), at, endless))
     return found
 
 

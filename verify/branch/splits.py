@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bounds.domains.slopes import Result
 from bounds.domains.trace import Trace
-from bounds.ops.base import Affine, Elementwise
+from bounds.ops.base import Affine, Elementwise, Joint, Nonlinear
 from bounds.ops.relu import LeakyRelu
 from bounds.region import Box
 
@@ -69,7 +69,7 @@ def still_open(trace: Trace, row: int, split: Split) -> Split | None:
     assert trace.model is not None
     box = (trace.model if split.stream == "model" else trace).read[split.tensor]
     row = row if len(box.lower) > 1 else 0
-    lower, upper = float(box.lower[row].view(-1)[split.at]), float(box.upper[row].view(-1)[split.at])
+    lower, upper = float(box.lower[row].flatten()[split.at]), float(box.upper[row].flatten()[split.at])
     return split if lower < split.threshold < upper else None
 
 
@@ -85,20 +85,25 @@ def _worn(path: Sequence[Split]) -> set[tuple[str, int]]:
 
 
 def _sides(trace: Trace, result: Result) -> list[_Kind]:
-    """Splits at which side of its kink, or of its middle, an activation's argument is on; scored by the activation's losses."""
+    """Splits at which side of its kink, or of its middle, an argument of a non-linear operator is on; scored by the losses of
+    what is computed from it."""
     assert trace.model is not None
     kinds: list[_Kind] = []
     for node in trace.graph.nodes:
-        if node.name not in result.losses or not isinstance(node.op, Elementwise):
+        op = node.op
+        if node.name not in result.losses or not isinstance(op, Nonlinear):
             continue
         source = node.inputs[0]
-        y, c, d = (loss.sum(1).flatten(1) for loss in result.losses[node.name])
+        y, c, d = (loss.sum(1) for loss in result.losses[node.name])
         for stream, loss, box in (("model", y, trace.model.read[source]), ("circuit", c, trace.read[source])):
             if stream == "circuit" and source not in trace.delta:
                 continue
-            open_ = ~node.op.settled(box.lower, box.upper).flatten(1)
-            middle = torch.zeros_like(box.lower) if isinstance(node.op, LeakyRelu) else (box.lower + box.upper) / 2
-            kinds.append((stream, source, (loss + d / 2) * open_, middle.flatten(1), True))
+            score = loss + d / 2
+            if isinstance(op, Joint):
+                score = op.blame(score, box.lower, box.upper)
+            score = score * ((box.lower < box.upper) if isinstance(op, Joint) else ~op.settled(box.lower, box.upper))
+            middle = torch.zeros_like(box.lower) if isinstance(op, LeakyRelu) else (box.lower + box.upper) / 2
+            kinds.append((stream, source, score.flatten(1), middle.flatten(1), True))
     return kinds
 
 
