@@ -93,7 +93,7 @@ class Tokens(Region):
         least = Region.minimum_within(self, coefficients, box)
         if self.bag:
             return least
-        possible = self._possible(box)
+        possible = self.possible(box)
         some = possible.any(2).all(1)  # a part without a token at some position is empty, and anything holds there
         possible = torch.where(some[:, None, None], possible, self.allowed)
         return torch.maximum(least, self._charged(coefficients, self._least(coefficients.flatten(2), possible)))
@@ -127,9 +127,9 @@ class Tokens(Region):
         spread = flat.sum(2) * (self.radius * (1 + slack)) if self.radius else torch.zeros_like(most)
         return down(least - up(spread * (1 + slack)) - slack * most * (1 + slack) - tiny(flat.shape[2], a.dtype))
 
-    def _possible(self, box: Box) -> Tensor:
-        """The tokens that leave each part of the set a point. Shapes: ends `(parts, *shape)`; `(parts, positions, vocabulary)`
-        bool."""
+    def possible(self, box: Box) -> Tensor:
+        """The tokens that parts of the set in boxes may hold, as far as each position tells. Shapes: ends `(parts, *shape)`;
+        `(parts, positions, vocabulary)` bool."""
         low, high = (end.double().reshape(len(end), *self.allowed.shape) for end in (box.lower, box.upper))
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=low.device)
         near = self._widened(ends, ends).to(torch.float64, low.device)
@@ -139,7 +139,7 @@ class Tokens(Region):
     def tighten(self, box: Box) -> Box:
         if self.bag:
             return box
-        possible = self._possible(box)
+        possible = self.possible(box)
         if self.sequences is not None and self.count <= _LISTED:
             place = torch.arange(self.positions, device=possible.device)
             there = possible[:, place, self.sequences].all(2).to(self.dtype)

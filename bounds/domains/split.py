@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bounds.domains import interval
+from bounds.domains.fronts import Fronts
 from bounds.domains.refine import enter_delta, zero_box
 from bounds.domains.trace import Trace
 from bounds.region import Box
@@ -28,12 +29,12 @@ class Limits:
     circuit: Mapping[str, Box]
 
 
-def split_trace(base: Trace, limits: Limits, batch: int) -> tuple[Trace, Tensor]:
+def split_trace(base: Trace, limits: Limits, batch: int, fronts: Fronts | None = None) -> tuple[Trace, Tensor]:
     """The circuit's and the model's boxes under constraints, propagated forward and cut with what `base` knows.
 
-    `base` is the trace of one circuit. Returns the trace (batch of subproblems, its `model` too) and which subproblems are
-    empty: some tensor's box has no point, so nothing satisfies the constraints and any claim holds there. Shape: `(batch,)`
-    bool.
+    `base` is the trace of one circuit; `fronts` bound the first tensors of the model more tightly. Returns the trace (batch of
+    subproblems, its `model` too) and which subproblems are empty: some tensor's box has no point, so nothing satisfies the
+    constraints and any claim holds there. Shape: `(batch,)` bool.
     """
     assert base.model is not None
     graph, empty = base.graph, torch.zeros(batch, dtype=torch.bool, device=base.graph.device)
@@ -49,6 +50,8 @@ def split_trace(base: Trace, limits: Limits, batch: int) -> tuple[Trace, Tensor]
         if any(x in changed for x in node.inputs):
             box = interval.image(node, [model.read[x] for x in node.inputs]).intersect(box)
             changed.add(node.name)
+        if fronts is not None and node.name in fronts.forms and graph.input in changed:
+            box = box.intersect(fronts.box(node.name, model.read[graph.input], box))
         if node.name in limits.model:
             box = box.intersect(limits.model[node.name])
             changed.add(node.name)

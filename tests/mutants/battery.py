@@ -31,6 +31,7 @@ from tests.laws.region import check_region
 from tests.laws.search import check_search
 from tests.laws.shrink import check_shrink, dense_case
 from tests.laws.split import check_split
+from tests.laws.tokens import check_choices, check_enumeration, check_halves, check_point_boxes
 from tests.laws.trace import check_trace
 
 __all__ = ["LAWS"]
@@ -159,6 +160,14 @@ def _search() -> None:
         check_search(seed)
 
 
+def _tokens() -> None:
+    for seed in range(3):
+        check_point_boxes(seed)
+        check_enumeration(seed)
+        check_halves(seed)
+    check_choices(1)
+
+
 LAWS: Mapping[str, Callable[[], None]] = {
     "affine": _affine,
     "elementwise": _elementwise,
@@ -175,4 +184,5 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "deciding": _deciding,
     "queue": _queue,
     "search": _search,
+    "tokens": _tokens,
 }

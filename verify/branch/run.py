@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bounds.domains.fronts import fronts
 from bounds.domains.refine import circuit_trace, model_trace
 from bounds.domains.sharpen import difference_trace
 from bounds.domains.shrink import shrink
@@ -23,7 +24,9 @@ from bounds.domains.split import Limits, split_trace
 from bounds.domains.trace import Trace
 from bounds.query import Query
 from bounds.region import Box
+from bounds.tokens import Tokens
 from verify.branch.ahead import ranked
+from verify.branch.choices import choices, has_choices
 from verify.branch.goals import Forms, goals, stacked
 from verify.branch.queue import Part, Queue
 from verify.branch.splits import Split, candidates, input_splits, still_open
@@ -103,7 +106,8 @@ class Branching:
         self._parts = Queue(self.held)
         self.goals = goals(query.margins)
         box = query.region.box()
-        self.by_input = int((box.lower < box.upper).sum()) <= _FEW_INPUTS
+        self.fronts = fronts(self.base.model) if self.base.model is not None and isinstance(query.region, Tokens) else None
+        self.by_input = not has_choices(query.region) and int((box.lower < box.upper).sum()) <= _FEW_INPUTS
 
     @property
     def bound(self) -> float:
@@ -176,7 +180,7 @@ class Branching:
 
     def _tuned(self, parts: Sequence[Part], steps: int, rate: float, expired: Callable[[], bool]) -> Batch:
         limits = self._limits(parts)
-        trace, empty = split_trace(self.base, limits, len(parts))
+        trace, empty = split_trace(self.base, limits, len(parts), self.fronts)
         forms = stacked(self.query.margins, [self.goals[part.goal] for part in parts])
         warm = _joined([part.warm for part in parts])
         result = tune(trace, limits, forms.p, forms.q, forms.combine, steps, warm, rate, expired)
@@ -206,6 +210,10 @@ class Branching:
             for part, split in zip(batch.parts, input_splits(batch.trace, batch.result), strict=True):
                 part.next = split
             return
+        if has_choices(self.query.region):
+            for part, split in zip(batch.parts, choices(batch.trace, batch.result), strict=True):
+                part.next = split
+            left = [part for part in left if part.next is None]
         if not left:
             return
         open_ = {id(part) for part in left}
@@ -216,6 +224,8 @@ class Branching:
             lists[i] = [*dict.fromkeys([*held, *fresh])][: self.look if held else 4 * self.look]
         order = ranked(self.base, batch.limits, batch.forms, batch.result, lists)
         for part, splits in zip(batch.parts, order, strict=True):
+            if part.next is not None:
+                continue
             part.next = splits[0] if splits else None
             part.good = tuple(splits[: self.look // 2])
 
@@ -229,10 +239,9 @@ class Branching:
                     endless = torch.full(shape, torch.inf, dtype=self.query.graph.dtype, device=self.query.graph.device)
                     boxes[split.tensor] = Box(-endless, endless.clone())  # pyright: ignore[reportIndexIssue]
                 box = boxes[split.tensor]
-                end = (box.lower if split.side > 0 else box.upper)[i].view(-1)
-                end[split.at] = (
-                    max(float(end[split.at]), split.threshold) if split.side > 0 else min(float(end[split.at]), split.threshold)
-                )
+                for at, side in split.ends():
+                    end, closer = (box.lower[i], max) if side > 0 else (box.upper[i], min)
+                    end.view(-1)[at] = closer(float(end.view(-1)[at]), split.threshold)
         return limits
 
 

@@ -39,6 +39,10 @@ class Split:
     side: int
     threshold: float
 
+    def ends(self) -> Sequence[tuple[int, int]]:
+        """The elements that it constrains, each from below (1) or from above (-1)."""
+        return [(self.at, self.side)]
+
 
 def candidates(trace: Trace, result: Result, count: int, rows: Mapping[int, Sequence[Split]]) -> list[list[Split]]:
     """For some parts of a batch the splits where relaxations lose most, the likeliest first; none where nothing is lost.

@@ -18,6 +18,7 @@ from specs.encode import Claim, Problem
 from verify.ladder.boxes import BoxRung
 from verify.ladder.close import SPLITTING, Closing, ExactRung
 from verify.ladder.cost import Cost
+from verify.ladder.enumerate import EnumerationRung
 from verify.ladder.round import Decision, Effort, Kind, Round, RungCount, Tally
 from verify.ladder.rungs import AttackRung, BoundRung, Openings, PoolRung, Rung
 from verify.verdict import TIME_UP, UNDECIDED
@@ -153,7 +154,8 @@ class Ladder:
         bounds = [BoundRung(evidence, cost, name, backend, self._openings) for name, backend in self.backends]
         exact = [ExactRung(closing, cost)] if self.split and refusal(evidence.claim.query) is None else []
         boxes = [BoxRung(evidence)] if self.split and BoxRung.fits(evidence.claim.query) else []
-        return [PoolRung(evidence, cost), *attacks[:1], *bounds, *exact, *attacks[1:], *boxes]
+        every = [EnumerationRung(evidence, cost)] if EnumerationRung.fits(evidence.claim.query) else []
+        return [PoolRung(evidence, cost), *attacks[:1], *every, *bounds, *exact, *attacks[1:], *boxes]
 
     def _in_order(self, rungs: Sequence[Rung], climbing: Round) -> list[Rung]:
         """The rungs not yet climbed: cheapest, for what it is likely to decide, first. One whose cost is not known keeps its

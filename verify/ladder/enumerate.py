@@ -1,0 +1,128 @@
+"""The enumeration rung: every point of a finite region, evaluated with its rounding enclosed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.domains import interval
+from bounds.enumeration import Enumeration, PointBoxes, enumeration
+from bounds.query import Bound, Clauses, Query
+from bounds.region import Box
+from bounds.stem import Stem
+from verify.ladder.cost import Cost, Work
+from verify.ladder.round import Round
+from verify.ladder.rungs import Rung
+from verify.witness.evidence import Evidence
+from verify.witness.pool import Points, free_gates
+from verify.work.budget import Budget, TimeUp
+
+__all__ = ["EnumerationRung"]
+
+_MOST = 1 << 24
+"""Regions of more points are not looked at one by one."""
+
+_BYTES = 1 << 25
+"""Working memory of one batch of points."""
+
+_PASSES = 6
+"""What an interval evaluation costs, in evaluations; and one to look for a violation first."""
+
+
+class EnumerationRung(Rung):
+    """Looks at every point: first for one that violates the claim, in floats, then at all with rounding enclosed.
+
+    It decides all circuits whose patched values are given at a point, but for margins within rounding of zero; where patched
+    values are free inside boxes it proves what intervals can.
+    """
+
+    name, kind, prior = "enumeration", "exact", 0.9
+
+    def __init__(self, evidence: Evidence, cost: Cost) -> None:
+        self.evidence, self.cost = evidence, cost
+        self.query = evidence.query
+        found = enumeration(evidence.query.region)
+        assert found is not None
+        self.all: Enumeration = found
+
+    @staticmethod
+    def fits(query: Query) -> bool:
+        """Whether a query's region has finitely many points, and not too many."""
+        found = enumeration(query.region)
+        return found is not None and found.count <= _MOST
+
+    def work(self, climbing: Round) -> Work:
+        rows = self.all.count * (1 + len(climbing.open)) * (1 + _PASSES) // 2
+        return self.cost.evaluations(rows, math.ceil(self.all.count / self._together))
+
+    @property
+    def _together(self) -> int:
+        """Points in one batch."""
+        graph, margins = self.query.graph, self.query.margins
+        numbers = 2 * sum(math.prod(node.shape) for node in graph.nodes)
+        numbers += margins.clauses.numel() if isinstance(margins, Clauses) else 2 * len(margins.offset)
+        return max(1, min(self.all.count, _BYTES // (8 * numbers)))
+
+    def run(self, climbing: Round, budget: Budget) -> None:
+        self._look(climbing, budget)
+        proofs = {i: _Proof(self.query, climbing.masks[i : i + 1].to(self.query.graph.device)) for i in climbing.open}
+        boxes = PointBoxes(self.query.graph, self.query.gates)
+        for x in self._batches(budget):
+            values = boxes.values(x)
+            for proof in proofs.values():
+                proof.take(boxes, values)
+        for i, proof in proofs.items():
+            assert proof.forms is not None and proof.margin is not None
+            self.evidence.bounded(climbing, [i], Bound(proof.forms.unsqueeze(0), proof.margin.unsqueeze(0)), self.name)
+
+    def _batches(self, budget: Budget) -> Iterator[Tensor]:
+        for start in range(0, self.all.count, self._together):
+            if budget.expired:
+                raise TimeUp
+            yield self.all.points(start, min(self.all.count, start + self._together)).to(self.query.graph.device)
+
+    @torch.no_grad()
+    def _look(self, climbing: Round, budget: Budget) -> None:
+        """Evaluate every point in floats; the worst of each batch is tried on the original."""
+        evidence, query = self.evidence, self.evidence.attackable
+        stem = Stem(query.graph, query.gates)
+        patches = {gate.tensor: gate.patch.lower.unsqueeze(0) for gate in query.gates.gates}
+        free = [gate.tensor for gate in free_gates(query.gates)]
+        for x in self._batches(budget):
+            values = stem.values(x)
+            model = values[query.graph.output] if query.graph.output in values else query.graph(x)
+            for i in climbing.open:
+                circuit = stem.outputs(values, climbing.masks[i : i + 1].to(x.device), patches)
+                margin = query.margins.at(circuit.expand_as(model), model)
+                at = int(margin.argmin())
+                evidence.seen(climbing, i, float(margin[at]), Points(x[at : at + 1], {name: patches[name] for name in free}))
+            if not climbing.open:
+                return
+
+
+@dataclass(slots=True, eq=False)
+class _Proof:
+    """Lower bounds of one circuit's forms, and of its margin, over the points taken so far. Shapes: `(forms,)`, `()`."""
+
+    query: Query
+    mask: Tensor
+    forms: Tensor | None = None
+    margin: Tensor | None = None
+
+    def take(self, boxes: PointBoxes, values: Mapping[str, Box]) -> None:
+        """Take note of a batch of points."""
+        margins = self.query.margins
+        halves = (
+            interval.least(margins.circuit, boxes.outputs(values, self.mask)),
+            interval.least(margins.model, values[self.query.graph.output]),
+        )
+        total = halves[0] + halves[1] + margins.offset
+        error = 4 * torch.finfo(total.dtype).eps * (halves[0].abs() + halves[1].abs() + margins.offset.abs())
+        bound = Bound.of(margins, total - error)
+        forms, margin = bound.forms.amin(0), bound.margin.amin(0)
+        self.forms = forms if self.forms is None else torch.minimum(self.forms, forms)
+        self.margin = margin if self.margin is None else torch.minimum(self.margin, margin)
