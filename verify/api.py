@@ -6,13 +6,13 @@ import math
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from specs.errors import InputError
 from verify.account import account
 from verify.ladder.choice import BACKENDS, check_device, chosen, splits
-from verify.verdict import INTERRUPTED, TIME_UP, Certified, Falsified, Unknown, conjunction
-from verify.work.budget import Budget, TimeUp
+from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown, conjunction
+from verify.work.budget import Budget
 from verify.work.progress import Progress, Silent, Step
 
 if TYPE_CHECKING:
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
     from specs.encode import Problem
     from specs.model import Model
     from specs.spec import Spec
-    from verify.certificate import Files
+    from verify.certificate import Arrays, Files
     from verify.ladder.round import Decision, Round, Tally
-    from verify.report import Report
+    from verify.report import Minimality, Report
+    from verify.search.findings import Findings
     from verify.search.run import Search
 
     Path_ = str | os.PathLike[str]
 
-__all__ = ["Interrupted", "Path_", "Request", "certify"]
+__all__ = ["SEARCHED", "Interrupted", "Path_", "Request", "certify"]
+
+SEARCHED = 0.7
+"""Share of the time for searches of which a certificate is asked for: the certificate takes time too."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -80,7 +84,8 @@ def certify(
     `circuit` and `spec` are files or records; `model`, where given, stands for the one that the circuit names. `timeout_s`
     overrides the spec's budget. `journal` names a file that takes down what is learned of smaller circuits; with `resume` what
     it holds is not asked again. `certificate` names a directory for a proof, or a witness, that `certify check` confirms;
-    circuit, spec and model must then be files, and a verdict of which there is no certificate within the budget is unknown.
+    circuit, spec and model must then be files, and a verdict of which there is no certificate within the budget is unknown; of
+    minimality no more is said than the certificate shows.
     With `float32` a certified claim holds for every float32 evaluation of model and circuit (`verify.float32`), not only for
     the real-number functions of their weights. `hard` interrupts steps that overrun the budget, by the process's interval
     timer; `began` is when the reported time starts to count (of `time.monotonic`, default now).
@@ -102,7 +107,11 @@ def certify(
     if float32 and asked.minimality != "none":
         raise InputError(asked.file, "$.minimality", asked.minimality, "'none' together with --float32", "leave one out")
     request = Request(read, asked, budget_s, device, backend, seed, hard, began, float32)
-    files = None if certificate is None else _files(circuit, spec, model, read, os.fspath(certificate), float32)
+    files = None
+    if certificate is not None:
+        from verify.certificate import asked_files
+
+        files = asked_files(circuit, spec, model, read.model.path, read.file, os.fspath(certificate), float32)
     run = _Run(request, files)
     try:
         check_device(device)
@@ -120,6 +129,7 @@ def certify(
         run.decide(run.problem, backends, budget, progress or Silent())
         run.attest(run.problem, budget, progress or Silent())
         run.minimality(run.problem, budget, progress, journal, resume)
+        run.attest_minimality(run.problem, budget)
     except KeyboardInterrupt:
         raise Interrupted(run.report(interrupted=True)) from None
     return run.report()
@@ -135,6 +145,9 @@ class _Run:
         self.rounds: list[tuple[Round, float]] = []
         self.climbing: tuple[Round, float] | None = None
         self.search: Search | None = None
+        self.trees: Arrays | None = None
+        self.shown: Minimality | str = INTERRUPTED
+        """What a certificate shows of minimality, or why it shows nothing."""
 
     def decide(self, problem: Problem, backends: tuple[tuple[str, Backend], ...], budget: Budget, progress: Progress) -> None:
         from verify.ladder.decide import Ladder
@@ -169,27 +182,25 @@ class _Run:
 
     def attest(self, problem: Problem, budget: Budget, progress: Progress) -> None:
         """The certificate of what was decided, where one was asked for. Without one the verdict is unknown."""
-        if self.files is None:
+        files = self.files
+        if files is None:
             return
-        from verify.branch.leaves import Refused
-        from verify.certificate import attest, attest_witness
+        from verify.certificate import attempted, attest, attest_witness
 
         verdicts = [climbing.decisions()[0].verdict for climbing, _ in self.rounds]
         worst = conjunction(verdicts)
         progress.show(Step(len(verdicts), len(verdicts), "", "certificate", -math.inf, None))
-        try:
-            with budget.enforced():
-                if isinstance(worst, Falsified):
-                    attest_witness(problem, self.files, verdicts.index(worst), worst.witness)
-                elif isinstance(worst, Certified):
-                    attest(problem, self.files, lambda: budget.expired)
-                self.attested = not isinstance(worst, Unknown)
-        except TimeUp:
-            self._withdraw(TIME_UP)
-        except Refused as error:
-            self._withdraw(str(error))
-        except OSError as error:
-            self._withdraw(f"it could not be written ({error.strerror})")
+        if isinstance(worst, Unknown):
+            return
+        if isinstance(worst, Falsified):
+            number, witness = verdicts.index(worst), worst.witness
+            made = attempted(lambda: attest_witness(problem, files, number, witness), budget)
+        else:
+            made = attempted(lambda: attest(problem, files, lambda: budget.expired), budget)
+        if isinstance(made, str):
+            self._withdraw(made)
+        else:
+            self.attested, self.trees = True, made
 
     def _withdraw(self, why: str) -> None:
         """Take back what was decided."""
@@ -217,7 +228,7 @@ class _Run:
         try:
             self.search = Search.over(
                 problem,
-                budget,
+                budget if self.files is None else budget.part(SEARCHED),
                 backend=request.backend,
                 device=request.device,
                 seed=request.seed,
@@ -229,6 +240,23 @@ class _Run:
         finally:
             if notes is not None:
                 notes.close(remove=done)
+
+    def attest_minimality(self, problem: Problem, budget: Budget) -> None:
+        """What was found of minimality, added to the certificate where one was asked for."""
+        if self.files is None or self.search is None or self.trees is None:
+            return
+        from verify.certificate import attempted, attest_minimality
+
+        files, trees, search = self.files, self.trees, self.search
+        said = self._findings().minimality
+        assert said is not None
+        self.shown = attempted(lambda: attest_minimality(problem, files, trees, search, said, budget), budget)
+
+    def _findings(self) -> Findings:
+        from verify.search.findings import findings
+
+        assert self.search is not None
+        return findings(self.search, self.request.spec.minimality, "check")
 
     def _close(self) -> None:
         if self.climbing is not None:
@@ -245,11 +273,11 @@ class _Run:
         for i, (climbing, time_s) in enumerate(self.rounds):
             stopped = interrupted and i == stopped_at
             decisions.append((climbing.decisions(INTERRUPTED if stopped else None)[0], time_s))
-        found = None
-        if self.search is not None:
-            from verify.search.findings import findings
+        found = self._findings() if self.search is not None else None
+        if found is not None and self.files is not None:
+            from verify.refutations import shown
 
-            found = findings(self.search, self.request.spec.minimality, "check")
+            found = shown(found, self.shown)
         made = account(self.request, self.problem, decisions, self.tally, interrupted, found)
         return made if self.files is None or not self.attested else made.model_copy(update={"certificate": self.files.folder})
 
@@ -260,19 +288,3 @@ def _problem(request: Request, model: Path_ | Model | torch.nn.Module | None, al
 
     circuit = request.circuit
     return encode(circuit, request.spec, model_of(circuit, request.spec, model, allow_code))
-
-
-def _files(circuit: Path_ | Circuit, spec: Path_ | Spec, model: object, read: Circuit, folder: str, float32: bool) -> Files:
-    """The files that a certificate is about. Raises: InputError: something is no file, or the folder cannot be written."""
-    from verify.certificate import Files, check_folder
-
-    for name, given in (("circuit", circuit), ("spec", spec)):
-        if not isinstance(given, str | os.PathLike):
-            raise InputError(name, "", "an object, and a certificate is asked for", "a file", "write it to one")
-    if model is not None:
-        raise InputError("model", "", "one beside the circuit's, and a certificate is asked for", "the circuit's own", "")
-    path = read.model.path
-    if not path.lower().endswith(".onnx"):
-        raise InputError(read.file, "$.model", f"{path}, and a certificate is asked for", "an .onnx model", "export it to ONNX")
-    check_folder(folder)
-    return Files(os.fspath(cast("Path_", circuit)), os.fspath(cast("Path_", spec)), path, folder, float32)

@@ -6,10 +6,11 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,19 +18,40 @@ from numpy.typing import NDArray
 
 from bounds.region import Hull
 from specs.errors import InputError
-from specs.write import write_whole
+from specs.write import write_circuit, write_whole
 from verify.branch.leaves import Refused, Trees
 from verify.check.certificate import FORMAT, MANIFEST, PROOF, confirm, digest, holds, sha256_of
 from verify.check.claim import Question, files_of, read_question
 from verify.check.program import Rejected
 from verify.check.proof import Proof
+from verify.verdict import TIME_UP
+from verify.work.budget import Budget, TimeUp
 
 if TYPE_CHECKING:
+    from specs.circuit import Circuit
     from specs.encode import Problem
+    from specs.spec import Spec
+    from verify.api import Path_
+    from verify.report import Minimality
+    from verify.search.run import Search
     from verify.witness.falsify import Witness
 
-__all__ = ["Files", "attest", "attest_witness", "check_covered", "check_folder"]
+__all__ = [
+    "Arrays",
+    "Files",
+    "attempted",
+    "attest",
+    "attest_minimality",
+    "attest_witness",
+    "check_covered",
+    "check_folder",
+    "stacked",
+]
 
+_GATHERED = 0.4
+"""Share of the time left that goes into gathering refutations; the checker then needs as much again."""
+
+T = TypeVar("T")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -68,6 +90,36 @@ def check_folder(folder: str) -> None:
         raise InputError("certify", "--certificate", f"{folder} cannot be written ({error.strerror})") from None
 
 
+def attempted(make: Callable[[], T], budget: Budget) -> T | str:
+    """What `make` makes within a budget; or why there is no certificate."""
+    try:
+        with budget.enforced():
+            return make()
+    except TimeUp:
+        return TIME_UP
+    except Refused as error:
+        return str(error)
+    except OSError as error:
+        return f"it could not be written ({error.strerror})"
+
+
+def asked_files(
+    circuit: Path_ | Circuit, spec: Path_ | Spec, model: object, path: str, named: str, folder: str, float32: bool = False
+) -> Files:
+    """The files that a certificate is about; the file `named` says that the model is at `path`.
+
+    Raises: InputError: something is no file, or the folder cannot be written."""
+    for name, given in (("circuit", circuit), ("spec", spec)):
+        if not isinstance(given, str | os.PathLike):
+            raise InputError(name, "", "an object, and a certificate is asked for", "a file", "write it to one")
+    if model is not None:
+        raise InputError("model", "", f"one beside that of {named}, and a certificate is asked for", "that one", "")
+    if not path.lower().endswith(".onnx"):
+        raise InputError(named, "$.model", f"{path}, and a certificate is asked for", "an .onnx model", "export it to ONNX")
+    check_folder(folder)
+    return Files(os.fspath(cast("Path_", circuit)), os.fspath(cast("Path_", spec)), path, folder, float32)
+
+
 def check_covered(problem: Problem, files: Files) -> None:
     """Make sure that the checker follows what is claimed. Raises: InputError: it does not, and why."""
     try:
@@ -76,8 +128,15 @@ def check_covered(problem: Problem, files: Files) -> None:
         raise InputError(files.spec, "--certificate", str(error), "a claim that certificates cover", "leave it out") from None
 
 
-def attest(problem: Problem, files: Files, expired: Callable[[], bool]) -> None:
-    """Write the certificate of a certified verdict.
+def check_found(start: Circuit, problem: Problem, files: Files) -> None:
+    """The same for a circuit that is yet to be found inside another. Raises: as `check_covered`."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_circuit(start, os.path.join(folder, "circuit.json"))
+        check_covered(problem, replace(files, circuit=os.path.join(folder, "circuit.json")))
+
+
+def attest(problem: Problem, files: Files, expired: Callable[[], bool]) -> Arrays:
+    """Write the certificate of a certified verdict. Returns its trees.
 
     Cost: that of branch and bound on what plain bounds leave open, and the checker's on every leaf, twice. Raises: Refused: the
     checker does not follow the claim, time is up, or it rejects what was written; nothing is written then. OSError.
@@ -92,22 +151,48 @@ def attest(problem: Problem, files: Files, expired: Callable[[], bool]) -> None:
             trees.grow(problem, claim, expired)
         arrays.update({f"{i}.{name}": array for name, array in trees.arrays().items()})
     _publish(question, arrays, "certified", files)
+    return arrays
+
+
+def attest_minimality(
+    problem: Problem, files: Files, trees: Arrays, search: Search, said: Minimality, budget: Budget
+) -> Minimality:
+    """Write the certificate anew, with what it shows of minimality beside the circuit's trees. Returns what a report `said`,
+    cut down to what the checker confirms. Raises: as `attest`."""
+    from verify.refutations import backing, confirmed
+
+    question = _question(problem, files)
+    found = backing(search, question, said.reached, float(said.lower or 0), budget.part(_GATHERED))
+    _publish(question, {**trees, **found.arrays}, "certified", files, {"minimality": found.stated})
+    return confirmed(said, found.level, found.lower)
 
 
 def attest_witness(problem: Problem, files: Files, number: int, witness: Witness) -> None:
     """Write the certificate of a falsified verdict: the witness against claim `number`. Raises: as `attest`."""
     question = _question(problem, files)
-    claim = question.claims[number]
-    arrays: Arrays = {"witness.claim": np.array(number), "witness.input": np.asarray(witness.input)}
+    _publish(question, stacked(question, [(number, witness)]), "falsified", files)
+
+
+def stacked(question: Question, found: Sequence[tuple[int, Witness]]) -> Arrays:
+    """Witnesses, each with the number of its claim, as a certificate holds them."""
+    arrays: Arrays = {"witness.claim": np.array([number for number, _ in found], np.int32)}
+    arrays["witness.input"] = np.stack([np.asarray(witness.input) for _, witness in found])
+    claim = question.claims[0]
     if claim.second is not None:
-        arrays["witness.second"] = np.asarray(witness.patch_inputs[0])
-    for name, region in (("input", claim.region), ("second", claim.second)):
-        if region is not None and region.points is not None:
-            arrays[f"witness.{name}_weights"] = _weights(region.points, arrays[f"witness.{name}"])
+        arrays["witness.second"] = np.stack([np.asarray(witness.patch_inputs[0]) for _, witness in found])
+    for name in ("input", "second"):
+        regions = [getattr(question.claims[number], _REGIONS[name]) for number, _ in found]
+        if regions[0] is not None and regions[0].points is not None:
+            rows = zip(regions, arrays[f"witness.{name}"], strict=True)
+            arrays[f"witness.{name}_weights"] = np.stack([_weights(region.points, x) for region, x in rows])
     if claim.second is None:
         for i, site in enumerate(claim.gates):
-            arrays[f"witness.patch.{i}"] = np.asarray(witness.patch[site], arrays["witness.input"].dtype)
-    _publish(question, arrays, "falsified", files)
+            patches = [np.asarray(witness.patch[site], arrays["witness.input"].dtype) for _, witness in found]
+            arrays[f"witness.patch.{i}"] = np.stack(patches)
+    return arrays
+
+
+_REGIONS = {"input": "region", "second": "second"}
 
 
 def _weights(points: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
@@ -130,14 +215,14 @@ def _question(problem: Problem, files: Files) -> Question:
     return question
 
 
-def _publish(question: Question, arrays: Arrays, verdict: str, files: Files) -> None:
+def _publish(question: Question, arrays: Arrays, verdict: str, files: Files, more: Mapping[str, Any] | None = None) -> None:
     """Write both files beside their folder, let the checker confirm them, and move them in, the manifest last: before it is
     there, nothing claims anything."""
     target = Path(os.path.realpath(files.folder))
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     beside.mkdir()
     try:
-        _write(question, arrays, verdict, files, beside)
+        _write(question, arrays, {"verdict": verdict, **(more or {})}, files, beside)
         try:
             confirm(beside)
         except Rejected as error:
@@ -151,11 +236,11 @@ def _publish(question: Question, arrays: Arrays, verdict: str, files: Files) -> 
         beside.rmdir()
 
 
-def _write(question: Question, arrays: Arrays, verdict: str, files: Files, folder: Path) -> None:
+def _write(question: Question, arrays: Arrays, said: Mapping[str, Any], files: Files, folder: Path) -> None:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]  # its stub takes names for a flag of its own
     write_whole(stream.getvalue(), folder / PROOF)
-    manifest: dict[str, Any] = {"format": FORMAT, "verdict": verdict, "float32": files.float32}
+    manifest: dict[str, Any] = {"format": FORMAT, **said, "float32": files.float32}
     for key, file in (("circuit", files.circuit), ("spec", files.spec), ("model", files.model)):
         path = Path(os.path.realpath(file))
         manifest[key] = {"path": Path(os.path.relpath(path, folder)).as_posix(), "sha256": sha256_of(path)}

@@ -5,27 +5,29 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specs.circuit import CIRCUIT_FORMAT, Circuit, ModelFile
+from specs.circuit import Circuit, ModelFile
 from specs.errors import InputError, nearest
-from specs.record import Origin
+from specs.write import write_circuit
 from verify.account import account
-from verify.api import Interrupted, Request
+from verify.api import SEARCHED, Interrupted, Request
+from verify.certificate import asked_files, attempted, attest, attest_minimality, attest_witness, check_found
 from verify.ladder.choice import check_device, chosen
 from verify.minimize.ascending import ascending
 from verify.minimize.choose import ALGORITHMS
 from verify.minimize.marco import Item, marco
-from verify.minimize.oracle import NotMonotone
+from verify.minimize.oracle import Components, NotMonotone
 from verify.minimize.orders import ORDERS, order_of
 from verify.model import model_of
+from verify.refutations import shown
 from verify.search.findings import Findings, enumerated, findings, kept_of
 from verify.search.fingerprint import fingerprint
 from verify.search.journal import Journal, check_fresh
 from verify.search.run import Search
+from verify.start import based, default_scope, everything
+from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown
 from verify.work.budget import Budget
 from verify.work.progress import Progress
 
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
     from specs.model import Model
     from specs.spec import Spec
     from verify.api import Path_
+    from verify.certificate import Files
     from verify.ladder.round import Decision
-    from verify.report import Enumeration, Report
+    from verify.report import Enumeration, Minimality, Report
 
 __all__ = ["Found", "default_scope", "discover"]
 
@@ -67,6 +70,8 @@ def discover(
     allow_code: bool = False,
     journal: str | None = None,
     resume: bool = False,
+    out: Path_ | None = None,
+    certificate: Path_ | None = None,
     progress: Progress | None = None,
     hard: bool = False,
     began: float | None = None,
@@ -77,9 +82,12 @@ def discover(
     (left out: every site after an activation function, by channels where it has any). `algorithm` and `order` name how to
     search (`verify.minimize.choose`, `verify.minimize.orders`); `question_s` is what one question may cost at first.
     `enumerate_all` goes on to list all minimal circuits. `journal` names a file that takes down every answer; with `resume`
-    what it holds is not asked again. Other arguments as in `certify`.
+    what it holds is not asked again. `certificate` names a directory for a proof of the circuit that is found and of its
+    minimality; spec and model must then be files, and the circuit is written to `out` first, which the certificate is about.
+    Without a certificate within the budget the verdict is unknown then. Other arguments as in `certify`.
     Guarantees: the circuit is certified (`report.verdict`); every level and bound in `report.minimality` rests on certificates
-    and on witnesses replayed on the original model. Raises: as `certify`; Interrupted carries the report, and `circuit`.
+    and on witnesses replayed on the original model; where many circuits are refuted at once, on a sample of them
+    (`verify.minimize.claims.ClaimsOracle.refuted`). Raises: as `certify`; Interrupted carries the report, and `circuit`.
     """
     began = time.monotonic() if began is None else began
     from specs.load import read_circuit, read_spec
@@ -92,14 +100,19 @@ def discover(
     _check_name(order, tuple(ORDERS), "order")
     check_fresh(journal, resume)
     given = read_circuit(start) if isinstance(start, str | os.PathLike) else start
-    base = _based(asked, given, model)
+    base = based(asked, given, model)
     request = Request(base, asked, budget_s, device, backend, seed, hard, began)
     run = _Run(request, algorithm, order)
+    if certificate is not None:
+        if out is None:
+            raise InputError("out", "", "nothing, and a certificate is asked for", "a file for the circuit", "name one")
+        run.files = asked_files(out, spec, model, base.model.path, asked.file, os.fspath(certificate))
     try:
         check_device(device)
         chosen(backend, device)
         run.read(model_of(base, asked, model, allow_code), given)
         run.find(question_s, enumerate_all, progress, journal, resume)
+        run.attest(start)
     except KeyboardInterrupt:
         found = run.found(interrupted=True)
         raise Interrupted(found.report, found.circuit) from None
@@ -108,32 +121,9 @@ def discover(
     return run.found()
 
 
-def default_scope(model: Model) -> dict[str, str]:
-    """Sites that follow an activation function (where there are none: all), by channels where they have any."""
-    sites = [site for site in model.sites() if site.after_activation] or list(model.sites())
-    return {site.name: "channel" if "channel" in site.granularities else "neuron" for site in sites}
-
-
 def _check_name(name: str, known: tuple[str, ...], what: str) -> None:
     if name not in known:
         raise InputError(what, "", repr(name), f"one of {', '.join(known)}", nearest(name, known))
-
-
-def _based(spec: Spec, start: Circuit | None, model: object) -> Circuit:
-    """The circuit to start from; where none is given, one of everything in the spec's scope (which may be empty as yet)."""
-    if start is not None:
-        return start
-    if spec.model is None and model is None:
-        needed = "the model to search, as model: {path: …}"
-        raise InputError(spec.file, "$.model", "no model", needed, "add it, or give a circuit to start from")
-    named = spec.model or ModelFile(path=os.fspath(model) if isinstance(model, str | os.PathLike) else "model")
-    scope = spec.scope or {}
-    return _everything(named, scope, spec.file)
-
-
-def _everything(model: ModelFile, scope: Mapping[str, str], file: str) -> Circuit:
-    said = {"format": CIRCUIT_FORMAT, "model": model, "scope": scope, "kept": dict.fromkeys(scope, "all")}
-    return Circuit.model_validate(said, context=Origin(file, Path()))
 
 
 class _Run:
@@ -147,6 +137,12 @@ class _Run:
         self.enumeration: Enumeration | None = None
         self.started: list[Decision] = []
         self.done = False
+        self.files: Files | None = None
+        self.budget: Budget | None = None
+        self.shown: Minimality | str = INTERRUPTED
+        """What a certificate shows of minimality, or why there is none."""
+        self.refused: str | None = INTERRUPTED
+        """Why there is no certificate, where one was asked for."""
 
     def read(self, model: Model, start: Circuit | None) -> None:
         """The problem: the model's scope with the start's components kept."""
@@ -156,9 +152,11 @@ class _Run:
         circuit = request.circuit
         if start is None:
             named = request.spec.model or ModelFile(path=model.source, sha256=model.sha256)
-            circuit = _everything(named, circuit.scope or default_scope(model), circuit.file)
+            circuit = everything(named, circuit.scope or default_scope(model), circuit.file)
         self.request = replace(request, circuit=circuit)
         self.problem = encode(circuit, request.spec, model)
+        if self.files is not None:
+            check_found(circuit, self.problem, self.files)
 
     def find(
         self, question_s: float | None, enumerate_all: bool, progress: Progress | None, journal: str | None, resume: bool
@@ -168,9 +166,10 @@ class _Run:
         assert problem is not None
         if journal is not None:
             self.journal = Journal(journal, fingerprint(problem), resume)
+        self.budget = Budget(request.budget_s, request.hard)
         search = Search.over(
             problem,
-            Budget(request.budget_s, request.hard),
+            self.budget if self.files is None else self.budget.part(SEARCHED),
             question_s=question_s,
             backend=request.backend,
             device=request.device,
@@ -207,6 +206,64 @@ class _Run:
             self.enumeration = enumerated(problem, items, complete)
         return complete
 
+    def attest(self, start: Path_ | Circuit | None) -> None:
+        """The certificate of what was found, where one was asked for."""
+        files, problem, search, budget = self.files, self.problem, self.search, self.budget
+        if files is None or problem is None or search is None or budget is None:
+            return
+        if search.best is None:
+            verdict = self.started[-1].verdict
+            if isinstance(verdict, Falsified) and isinstance(start, str | os.PathLike):
+                number, at = len(self.started) - 1, replace(files, circuit=os.fspath(start))
+                made = attempted(lambda: attest_witness(problem, at, number, verdict.witness), budget)
+                self.refused = made if isinstance(made, str) else None
+            return
+        circuit, best = self._circuit(search.best), self._masked(search.best)
+        said = findings(search, self.request.spec.minimality, self.algorithm).minimality
+        assert said is not None
+
+        def make() -> None:
+            write_circuit(circuit, files.circuit)
+            trees = attest(best, files, lambda: budget.expired)
+            self.refused = None
+            self.shown = attest_minimality(best, files, trees, search, said, budget)
+
+        if isinstance(why := attempted(make, budget), str):
+            self.shown = why
+            self.refused = why if self.refused is not None else None
+        self.done = self.done and not isinstance(self.shown, str)
+
+    def _circuit(self, best: Components) -> Circuit:
+        """A circuit of the search as it is written."""
+        request, problem = self.request, self.problem
+        assert problem is not None
+        kept = kept_of(problem, best)
+        level = request.spec.minimality
+        note = {"tool": "certify discover", "algorithm": self.algorithm, "order": self.order, "minimality": level}
+        update = {"kept": {site: tuple(rows) for site, rows in kept.items()}, "provenance": note}
+        return request.circuit.model_copy(update=update)
+
+    def _masked(self, best: Components) -> Problem:
+        problem = self.problem
+        assert problem is not None
+        mask = problem.mask.new_zeros(problem.mask.shape)
+        mask[0, sorted(best)] = True
+        return replace(problem, mask=mask)
+
+    def _withdrawn(self, decisions: list[Decision]) -> list[Decision]:
+        """Without a certificate that was asked for nothing is said to be decided."""
+        if self.files is None or self.refused is None:
+            return decisions
+        found: list[Decision] = []
+        for decision in decisions:
+            verdict = decision.verdict
+            if not isinstance(verdict, Unknown):
+                said = "proven" if isinstance(verdict, Certified) else "a witness was found"
+                bound = verdict.margin if isinstance(verdict, Certified) else -math.inf
+                verdict = Unknown(bound, f"{said}, but there is no certificate: {self.refused}")
+            found.append(replace(decision, verdict=verdict))
+        return found
+
     def close(self) -> None:
         """Let go of the journal; one of a search that has nothing left to do is removed."""
         if self.journal is not None:
@@ -217,24 +274,26 @@ class _Run:
         request, problem, search = self.request, self.problem, self.search
         level = request.spec.minimality
         if problem is None or search is None or search.best is None:
-            decisions = [(d, 0.0) for d in self.started]
+            decisions = [(d, 0.0) for d in self._withdrawn(self.started)]
             report = account(request, problem, decisions, search.oracle.tally if search is not None else None, interrupted)
-            return Found(request.circuit, report)
-        best = search.best
-        kept = kept_of(problem, best)
-        note = {"tool": "certify discover", "algorithm": self.algorithm, "order": self.order, "minimality": level}
-        update = {"kept": {site: tuple(rows) for site, rows in kept.items()}, "provenance": note}
-        circuit = request.circuit.model_copy(update=update)
-        mask = problem.mask.new_zeros(problem.mask.shape)
-        mask[0, sorted(best)] = True
-        decisions = search.oracle.decided(best) or []
+            return Found(request.circuit, self._placed(report))
+        circuit = self._circuit(search.best)
+        decisions = self._withdrawn(search.oracle.decided(search.best) or [])
         told: Findings = findings(search, level, self.algorithm, self.order, self.enumeration)
+        if self.files is not None:
+            told = shown(told, self.shown)
         report = account(
             replace(request, circuit=circuit),
-            replace(problem, mask=mask),
+            self._masked(search.best),
             [(d, 0.0) for d in decisions],
             search.oracle.tally,
             interrupted,
             told,
         )
-        return Found(circuit, report)
+        return Found(circuit, self._placed(report))
+
+    def _placed(self, report: Report) -> Report:
+        """With the certificate's place, where there is one."""
+        if self.files is None or self.refused is not None:
+            return report
+        return report.model_copy(update={"certificate": self.files.folder})

@@ -134,6 +134,7 @@ class Minimality(_Record):
     Where the search has not `ended`, there may be more, which it did not come to.
     `reached` is the highest level that is proven. `lower` and `upper` bound the cost (number or weight) of a cheapest circuit.
     `core`: components that every faithful circuit keeps (all such, with `core_complete`); null where the claim is not monotone.
+    `reason`: where a certificate was asked for, what of this was found but is not in it, and so is not said here.
     """
 
     level: Literal["none", "quasi", "local", "subset", "cardinal"]
@@ -149,6 +150,7 @@ class Minimality(_Record):
     smaller: dict[str, list[Count]] | None = None
     core: list[str] | None = None
     core_complete: bool = False
+    reason: str | None = None
 
 
 class Moment(_Record):

@@ -44,7 +44,7 @@ def test_a_rejected_certificate_exits_1_and_says_why(
     assert checked.returncode == 1 and checked.stdout.startswith("rejected spec") and not checked.stderr
 
 
-@pytest.mark.parametrize("content", [None, "", "{", '{"format": "certify.certificate/2"}'])
+@pytest.mark.parametrize("content", [None, "", "{", '{"format": "certify.certificate/1"}'])
 def test_what_is_no_certificate_confirms_nothing(content: str | None, run: Run, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "cert").mkdir()

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import pytest
 
 import verify
 from specs.errors import InputError
-from tests.unit.verify.check.questions import LINF, runs, written
+from tests.unit.verify.check.questions import LINF, MINIMAL, found_minimal, runs, written
 from verify.check.certificate import MANIFEST, PROOF, confirm, digest, sha256_of
 from verify.check.claim import read_question
+from verify.check.minimality import LEVELS, dearer, kept_of
 from verify.check.program import Rejected
+from verify.check.witness import Witnesses
 
 FEW, MANY = 60, 1000
 
@@ -224,17 +227,20 @@ def test_a_witness_that_is_none_is_rejected(tmp_path: Path) -> None:
     arrays = _arrays(tmp_path)
     x = arrays["witness.input"]
     outside = x.copy()
-    outside[0, 0] = np.nextafter(np.float32(0.6), np.float32(1))
+    outside[0, 0, 0] = np.nextafter(np.float32(0.6), np.float32(1))
     patched = arrays["witness.patch.0"].copy()
-    patched[0, 5] = 1e-3
-    center = np.array([[0.5, 0.4, 0.3, 0.2]], np.float32)
+    patched[0, 0, 5] = 1e-3
+    center = np.array([[[0.5, 0.4, 0.3, 0.2]]], np.float32)
     for change in (
         {"witness.input": outside},
+        {"witness.input": x[0]},
         {"witness.input": x.astype(np.float64)},
         {"witness.input": x * np.float32(np.nan)},
         {"witness.patch.0": patched},
-        {"witness.claim": np.array(1)},
-        {"witness.claim": np.array(-1)},
+        {"witness.claim": np.array([1])},
+        {"witness.claim": np.array([-1])},
+        {"witness.claim": np.array(0)},
+        {"witness.claim": np.zeros(0, np.int32)},
     ):
         _rehashed(tmp_path, arrays | change)
         assert not _confirmed(tmp_path), change
@@ -243,3 +249,84 @@ def test_a_witness_that_is_none_is_rejected(tmp_path: Path) -> None:
     assert not _confirmed(tmp_path), "a deviation that is the tolerance is no violation"
     _rehashed(tmp_path, arrays | {"witness.input": center}, verdict="certified")
     assert not _confirmed(tmp_path)
+
+
+@pytest.fixture(scope="module", params=["cardinal, monotone", "subset, not monotone"])
+def minimal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of minimality, with all that it names."""
+    folder = tmp_path_factory.mktemp("minimal")
+    return found_minimal(folder, *MINIMAL[request.param])
+
+
+def _stated(folder: Path, **entries: Any) -> None:
+    _rehashed(folder, minimality=json.loads((folder / "cert" / MANIFEST).read_text())["minimality"] | entries)
+
+
+def test_more_than_is_shown_of_minimality_is_rejected(minimal: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(minimal, tmp_path / "copy"))
+    found = confirm(folder / "cert")
+    assert found.level in ("subset", "cardinal") and found.refuted >= found.upper > 0
+    for entries in (
+        {"lower": found.upper + 1},
+        {"lower": "nan"},
+        {"lower": float("nan")},
+        {"lower": -1},
+        {"level": "cardinal"} if found.level == "subset" else {"level": "global"},
+        {"level": None},
+    ):
+        _stated(folder, **{"level": found.level, "lower": found.lower} | entries)
+        assert not _confirmed(folder), entries
+    for level in LEVELS[: LEVELS.index(found.level) + 1]:
+        _stated(folder, level=level, lower=0)
+        assert confirm(folder / "cert").level == level
+
+
+def test_a_refuted_circuit_less_is_rejected(minimal: Path, tmp_path: Path) -> None:
+    """Each refutation that the level rests on is needed."""
+    folder = Path(shutil.copytree(minimal, tmp_path / "copy"))
+    arrays, found = _arrays(folder), confirm(folder / "cert")
+    for i in range(len(arrays["refuted.kept"])):
+        _rehashed(folder, arrays | {name: np.delete(arrays[name], i, 0) for name in ("refuted.kept", "refuted.witness")})
+        assert found.level == "cardinal" or not _confirmed(folder), i
+    _rehashed(folder, arrays | {name: arrays[name][:0] for name in ("refuted.kept", "refuted.witness")})
+    assert not _confirmed(folder)
+
+
+def _claimed(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A circuit said to be refuted that is not the one that the witness was tried on: one kept component more or less."""
+    kept = arrays["refuted.kept"].copy()
+    row, bit = int(rng.integers(len(kept))), int(rng.integers(16))
+    kept[row, bit // 8] ^= 1 << bit % 8
+    return arrays | {"refuted.kept": kept}
+
+
+def test_no_tampering_refutes_a_faithful_circuit(minimal: Path, tmp_path: Path) -> None:
+    """Whatever is changed, a circuit that is certified is never confirmed as refuted, nor a level that does not hold."""
+    folder = Path(shutil.copytree(minimal, tmp_path / "copy"))
+    arrays, rng = _arrays(folder), np.random.default_rng(0)
+    question = read_question(folder / "circuit.json", folder / "spec.yaml")
+    everything = np.full((1, 2), 255, np.uint8)
+    _rehashed(folder, arrays | {"refuted.kept": everything, "refuted.witness": np.zeros(1, np.int32)})
+    _stated(folder, level="none", lower=0)
+    assert not _confirmed(folder), "the model itself refuted"
+    for i in range(FEW):
+        _rehashed(folder, _claimed(arrays, rng) if i % 2 else _tampered(arrays, rng))
+        _stated(folder, level="none", lower=0)
+        if _confirmed(folder):
+            # What is still confirmed is so: the witness that is named violates the claim on the circuit that is named.
+            found = _arrays(folder)
+            witnesses = Witnesses(question, found)
+            for bits, number in zip(found["refuted.kept"], found["refuted.witness"], strict=True):
+                witnesses.confirm(int(number), kept_of(question, int.from_bytes(bits.tobytes(), "little")))
+
+
+def test_a_cover_is_bounded_as_brute_force_says() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n = int(rng.integers(1, 9))
+        clauses = [int(rng.integers(0 if rng.random() < 0.05 else 1, 1 << n)) for _ in range(int(rng.integers(0, 9)))]
+        costs = [Fraction(int(rng.integers(1, 5)), int(rng.integers(1, 4))) for _ in range(n)]
+        met = [s for s in range(1 << n) if all(s & clause for clause in clauses)]
+        least = min((sum((costs[i] for i in range(n) if s >> i & 1), Fraction(0)) for s in met), default=None)
+        for limit in {Fraction(0), Fraction(3, 2), Fraction(4), least or Fraction(0), (least or Fraction(0)) + Fraction(1, 7)}:
+            assert dearer(clauses, costs, limit) == (least is None or least >= limit), (clauses, costs, limit)

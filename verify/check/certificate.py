@@ -11,7 +11,15 @@ preorder:
     i.slopes      for each leaf and each ReLU lower slope of f(y), of f(y + d), and weight, in 1/65535
     i.multipliers for each leaf one number for each split on the way to it
 
-or, for "falsified", `witness.*`.
+With "falsified" there is a witness instead: one row in each of
+
+    witness.claim, witness.input, witness.second, witness.patch.j, witness.input_weights, witness.second_weights
+                  number of the claim, input, second input or values of the j-th site, weights of a hull's points
+
+Where the manifest says something of minimality, beside the trees and with a row for each witness:
+
+    refuted.kept      circuits, a bit for each component, lowest first; components are counted along the circuit's scope
+    refuted.witness   the witness that refutes each
 """
 
 from __future__ import annotations
@@ -19,10 +27,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,25 +42,31 @@ from numpy.typing import NDArray
 from specs.document import read_document
 from verify.check.claim import Goal, Question, files_of, read_question
 from verify.check.enclosure import U
+from verify.check.minimality import LEVELS, circuit_of, confirm_refuted, kept_of
 from verify.check.program import Array, Rejected
 from verify.check.proof import Constraint, Empty, Proof, Tuned
-from verify.check.witness import confirm_witness
+from verify.check.witness import Witnesses
 
 __all__ = ["FORMAT", "MANIFEST", "PROOF", "STEPS", "Confirmed", "confirm", "digest", "holds", "sha256_of", "spare", "tensors"]
 
-FORMAT, MANIFEST, PROOF = "certify.certificate/1", "certificate.json", "proof.npz"
+FORMAT, MANIFEST, PROOF = "certify.certificate/2", "certificate.json", "proof.npz"
 STEPS = 65535
 MAX_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """What was confirmed: the verdict, of how many claims, by how many leaves."""
+    """What was confirmed: the verdict, of how many claims, by how many leaves; the level of minimality, by how many refuted
+    circuits; and what every faithful circuit costs at least, and the circuit itself."""
 
     verdict: str
     claims: int
     leaves: int
     float32: bool = False
+    level: str = "none"
+    refuted: int = 0
+    lower: float = 0.0
+    upper: float = 0.0
 
 
 def confirm(folder: Path) -> Confirmed:
@@ -66,12 +82,27 @@ def confirm(folder: Path) -> Confirmed:
     arrays = _arrays(folder / PROOF, str(manifest.get("proof")))
     float32 = manifest.get("float32") is True
     if manifest.get("verdict") == "falsified":
-        confirm_witness(question, arrays, float32)
+        Witnesses(question, arrays).confirm(0, kept_of(question, circuit_of(question)), float32)
         return Confirmed("falsified", 1, 0, float32)
     if manifest.get("verdict") != "certified":
         raise Rejected("neither certified nor falsified")
     leaves = sum(_certified(question, i, arrays, float32) for i in range(len(question.claims)))
-    return Confirmed("certified", len(question.claims), leaves, float32)
+    found = Confirmed("certified", len(question.claims), leaves, float32)
+    return found if manifest.get("minimality") is None else _minimal(question, arrays, manifest["minimality"], found)
+
+
+def _minimal(question: Question, arrays: dict[str, NDArray[Any]], stated: Any, found: Confirmed) -> Confirmed:
+    """The same with what is stated of minimality confirmed. Raises: Rejected."""
+    level, lower = (stated.get("level"), stated.get("lower")) if isinstance(stated, dict) else (None, None)
+    if level not in LEVELS or not isinstance(lower, int | float) or not 0 <= lower < math.inf or found.float32:
+        raise Rejected(f"{MANIFEST} states nothing that can be checked of minimality")
+    refuted = confirm_refuted(question, arrays)
+    if not refuted.proves(level):
+        raise Rejected(f"what is refuted does not show that the circuit is minimal at level {level}")
+    if not refuted.bounds(Fraction(lower)):
+        raise Rejected(f"what is refuted does not show that every faithful circuit costs {lower:g} at least")
+    upper = float(refuted.cost(refuted.circuit))
+    return replace(found, level=level, refuted=len(refuted.rows), lower=float(lower), upper=upper)
 
 
 def digest(manifest: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
-"""A witness replayed: the point lies in the region exactly, the original ONNX violates the claim there in onnxruntime, model
+"""Witnesses replayed: the point lies in the region exactly, the original ONNX violates the claim there in onnxruntime, model
 and circuit each by itself, and so does the real-number function, shown by interval arithmetic at that point. Trusted base.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,83 +15,118 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from specs import agreement
-from verify.check.claim import Gate, Question
+from verify.check.claim import Claim, Gate, Question
 from verify.check.enclosure import Region
 from verify.check.program import Array, Program, Rejected
 from verify.check.proof import Proof
 
-__all__ = ["confirm_witness"]
+__all__ = ["Witnesses"]
 
 
-def confirm_witness(question: Question, arrays: Mapping[str, NDArray[Any]], float32: bool = False) -> None:
-    """Replay the witness in `arrays`; of a claim about `float32` onnxruntime is one evaluation, and that is enough. Raises:
-    Rejected: it shows no violation, and why."""
-    program, record = question.program, question.spec.agreement
-    number = arrays.get("witness.claim", np.array(-1))
-    if number.shape != () or number.dtype.kind != "i" or not 0 <= int(number) < len(question.claims):
-        raise Rejected("the witness names no claim")
-    claim = question.claims[int(number)]
-    x = _taken(arrays, "witness.input", program.shape, program.dtype)
-    _inside(claim.region, x, arrays.get("witness.input_weights"), program.dtype)
-    point = _point(x)
-    second = None
-    if claim.second is not None:
-        other = _taken(arrays, "witness.second", program.shape, program.dtype)
-        _inside(claim.second, other, arrays.get("witness.second_weights"), program.dtype)
-        second = _point(other)
-        patches = dict(zip(claim.gates, _run(program.proto, list(claim.gates), {program.input: other}), strict=True))
-        gates = claim.gates
-    else:
-        patches, gates = dict[str, NDArray[Any]](), dict[str, Gate]()
-        for i, (site, gate) in enumerate(claim.gates.items()):
-            patches[site] = _taken(arrays, f"witness.patch.{i}", program.steps[site].shape, program.dtype)
-            value = patches[site].astype(np.float64).ravel()
-            if not (gate.kept | ((gate.lower <= value) & (value <= gate.upper))).all():
-                raise Rejected(f"a patched value of site {site!r} is outside of what the spec allows")
-            gates[site] = replace(gate, lower=value, upper=value)
-    model = _run(program.proto, [program.output], {program.input: x})[0]
-    circuit = _intervened(program, x, claim.gates, patches)
-    if not _deviates(record, circuit.ravel(), model.ravel()):
-        raise Rejected("in onnxruntime the witness does not violate the claim")
-    if float32:
-        return
-    proof = Proof(program, replace(claim, region=point, second=second, gates=gates))
-    if not _surely(record, proof):
-        raise Rejected("in exact arithmetic the witness is not shown to violate the claim")
+@dataclass(frozen=True, slots=True, eq=False)
+class Witness:
+    """A point of a claim: an input of its region, and a value for every element of every site or (`second`) an input of the
+    second region, from which the model gives them. `model` is what onnxruntime computes there."""
+
+    claim: Claim
+    x: NDArray[Any]
+    second: Region | None
+    patches: dict[str, NDArray[Any]]
+    model: Array
+
+
+class Witnesses:
+    """The witnesses of a certificate, one after another in the arrays `witness.*`; each is read once, and tried on circuits."""
+
+    def __init__(self, question: Question, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.question, self.arrays = question, arrays
+        program = question.program
+        sites = list(question.circuit.scope)
+        self.model = _Session(program.proto, [program.output])
+        self.circuit = _Session(_opened(program, sites), [program.output])
+        self.read: dict[int, Witness] = {}
+
+    def confirm(self, number: int, kept: Mapping[str, NDArray[np.bool_]], float32: bool = False) -> None:
+        """Show that a witness refutes the circuit that keeps these elements of each site; of a claim about `float32`
+        onnxruntime is one evaluation, and that is enough. Raises: Rejected: it shows no violation, and why."""
+        if number not in self.read:
+            self.read[number] = self._read(number)
+        found, program, record = self.read[number], self.question.program, self.question.spec.agreement
+        gates: dict[str, Gate] = {}
+        for site, gate in found.claim.gates.items():
+            gates[site] = replace(gate, kept=kept[site])
+            if found.second is None:
+                value = found.patches[site].astype(np.float64).ravel()
+                if not (kept[site] | ((gate.lower <= value) & (value <= gate.upper))).all():
+                    raise Rejected(f"a patched value of site {site!r} is outside of what the spec allows")
+                gates[site] = replace(gates[site], lower=value, upper=value)
+        feeds = {program.input: found.x}
+        for i, (site, patch) in enumerate(found.patches.items()):
+            feeds[f"checked.{i}.kept"] = kept[site].reshape(program.steps[site].shape)
+            feeds[f"checked.{i}.patch"] = patch
+        if not _deviates(record, self.circuit.run(feeds)[0].ravel(), found.model):
+            raise Rejected("in onnxruntime the witness does not violate the claim")
+        if not float32:
+            claim = replace(found.claim, region=_point(found.x), second=found.second, gates=gates)
+            if not _surely(record, Proof(program, claim)):
+                raise Rejected("in exact arithmetic the witness is not shown to violate the claim")
+
+    def _read(self, number: int) -> Witness:
+        """A witness, and that it is a point of its claim."""
+        claims, program = self.arrays.get("witness.claim", np.zeros(0)), self.question.program
+        if claims.ndim != 1 or claims.dtype.kind != "i" or not 0 <= number < len(claims):
+            raise Rejected(f"the certificate holds no witness {number}")
+        if not 0 <= int(claims[number]) < len(self.question.claims):
+            raise Rejected("a witness names no claim")
+        claim, shape = self.question.claims[int(claims[number])], program.shape
+        x, second = self._taken("input", number, shape), None
+        self._inside(claim.region, x, "input", number)
+        if claim.second is not None:
+            other = self._taken("second", number, shape)
+            self._inside(claim.second, other, "second", number)
+            second = _point(other)
+            sites = list(self.question.circuit.scope)
+            patches = dict(zip(sites, _Session(program.proto, sites).run({program.input: other}), strict=True))
+        else:
+            patches = {site: self._taken(f"patch.{i}", number, program.steps[site].shape) for i, site in enumerate(claim.gates)}
+        return Witness(claim, x, second, patches, self.model.run({program.input: x})[0].ravel())
+
+    def _taken(self, name: str, number: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        array, dtype = self.arrays.get(f"witness.{name}"), self.question.program.dtype
+        rows = len(self.arrays["witness.claim"])
+        if array is None or array.shape != (rows, *shape) or array.dtype != dtype or not np.isfinite(array[number]).all():
+            raise Rejected(f"the certificate holds no witness.{name} of the model's shape and type")
+        return array[number]
+
+    def _inside(self, region: Region, x: NDArray[Any], name: str, number: int) -> None:
+        """Exact: the box's ends are those of the spec, rounded outward by less than a float; in a hull, weights state a point
+        within one rounding of it."""
+        flat, dtype = x.astype(np.float64).ravel(), self.question.program.dtype
+        if region.points is not None:
+            stated = self.arrays.get(f"witness.{name}_weights")
+            if stated is None or stated.ndim != 2 or len(stated) <= number or stated.shape[1] != len(region.points):
+                raise Rejected("the witness states no weights of the hull's points")
+            weights = stated[number]
+            if not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+                raise Rejected("the witness states no weights of the hull's points")
+            total = sum((Fraction(float(w)) for w in weights), Fraction(0))
+            ulp = np.finfo(dtype).eps * np.abs(region.points).max(0) + np.finfo(dtype).tiny
+            for value, column, near in zip(flat, region.points.T, ulp, strict=True):
+                mean = sum((Fraction(float(w)) * Fraction(float(v)) for w, v in zip(weights, column, strict=True)), Fraction(0))
+                if abs(mean / total - Fraction(float(value))) > Fraction(float(near)):
+                    raise Rejected("the witness's input is not in the hull")
+            return
+        if not ((region.lower <= flat) & (flat <= region.upper)).all():
+            raise Rejected("the witness's input is not in the region")
+        if region.center is not None:
+            distance = sum((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(flat, region.center, strict=True))
+            if distance > Fraction(region.radius) ** 2:
+                raise Rejected("the witness's input is not in the ball")
 
 
 def _point(x: NDArray[Any]) -> Region:
     flat = x.astype(np.float64).ravel()
     return Region(flat, flat)
-
-
-def _taken(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    array = arrays.get(name)
-    if array is None or array.shape != shape or array.dtype != dtype or not np.isfinite(array).all():
-        raise Rejected(f"the certificate holds no {name} of the model's shape and type")
-    return array
-
-
-def _inside(region: Region, x: NDArray[Any], weights: NDArray[Any] | None, dtype: Any) -> None:
-    """Exact: the box's ends are those of the spec, rounded outward by less than a float; in a hull, `weights` state a point
-    within one rounding of it."""
-    flat = x.astype(np.float64).ravel()
-    if region.points is not None:
-        if weights is None or weights.shape != (len(region.points),) or not (weights >= 0).all() or not weights.sum() > 0:
-            raise Rejected("the witness states no weights of the hull's points")
-        total = sum((Fraction(float(w)) for w in weights), Fraction(0))
-        ulp = np.finfo(dtype).eps * np.abs(region.points).max(0) + np.finfo(dtype).tiny
-        for value, column, near in zip(flat, region.points.T, ulp, strict=True):
-            mean = sum((Fraction(float(w)) * Fraction(float(v)) for w, v in zip(weights, column, strict=True)), Fraction(0))
-            if abs(mean / total - Fraction(float(value))) > Fraction(float(near)):
-                raise Rejected("the witness's input is not in the hull")
-        return
-    if not ((region.lower <= flat) & (flat <= region.upper)).all():
-        raise Rejected("the witness's input is not in the region")
-    if region.center is not None:
-        distance = sum((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(flat, region.center, strict=True))
-        if distance > Fraction(region.radius) ** 2:
-            raise Rejected("the witness's input is not in the ball")
 
 
 def _deviates(record: agreement.Agreement, circuit: NDArray[Any], model: NDArray[Any]) -> bool:
@@ -105,6 +140,7 @@ def _deviates(record: agreement.Agreement, circuit: NDArray[Any], model: NDArray
     if isinstance(record, agreement.LogitDifference):
         t, k = record.target, record.against
         return abs((c[t] - c[k]) - (g[t] - g[k])) > tolerance
+    assert not isinstance(record, agreement.Feature)
     sizes = [abs(c[i] - g[i]) for i in (range(len(c)) if record.outputs is None else record.outputs)]
     norm = record.norm if isinstance(record, agreement.Logits) else "linf"
     if norm == "l2":
@@ -125,6 +161,7 @@ def _surely(record: agreement.Agreement, proof: Proof) -> bool:
         t, k = record.target, record.against
         over = max(dl[t] - du[k], dl[k] - du[t])
         return bool(np.nextafter(over, -np.inf) > record.tolerance)
+    assert not isinstance(record, agreement.Feature)
     sizes = np.maximum(np.maximum(dl, -du), 0.0)
     sizes = sizes if record.outputs is None else sizes[list(record.outputs)]
     norm = record.norm if isinstance(record, agreement.Logits) else "linf"
@@ -132,35 +169,35 @@ def _surely(record: agreement.Agreement, proof: Proof) -> bool:
     return bool(total * (1 - 1e-12) > record.tolerance) if norm != "linf" else bool(total > record.tolerance)
 
 
-def _session(proto: onnx.ModelProto) -> Any:
-    import onnxruntime as ort
+class _Session:
+    """onnxruntime on a model with other outputs, on one thread."""
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    def __init__(self, proto: onnx.ModelProto, outputs: list[str]) -> None:
+        import onnxruntime as ort
+
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        if [o.name for o in copy.graph.output] != outputs:
+            stored = {t.name for t in copy.graph.initializer}
+            kind = next(i.type.tensor_type.elem_type for i in copy.graph.input if i.name not in stored)
+            del copy.graph.output[:]
+            copy.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name in outputs)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        self.outputs = outputs
+        self.session: Any = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        return [np.asarray(value) for value in self.session.run(self.outputs, feeds)]
 
 
-def _exposing(proto: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:
+def _opened(program: Program, sites: list[str]) -> onnx.ModelProto:
+    """The circuits' model: the original, with every reader of a site seeing `Where(kept, site, patch)`, both of them inputs."""
     copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    if [o.name for o in copy.graph.output] != outputs:
-        stored = {t.name for t in copy.graph.initializer}
-        kind = next(i.type.tensor_type.elem_type for i in copy.graph.input if i.name not in stored)
-        del copy.graph.output[:]
-        copy.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name in outputs)
-    return copy
-
-
-def _run(proto: onnx.ModelProto, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    return [np.asarray(value) for value in _session(_exposing(proto, outputs)).run(outputs, feeds)]
-
-
-def _intervened(program: Program, x: NDArray[Any], gates: Mapping[str, Gate], patches: Mapping[str, NDArray[Any]]) -> Array:
-    """The circuit's output: the original, with every reader of a site seeing `Where(kept, site, patch)`."""
-    copy = _exposing(program.proto, [program.output])
+    copy.CopyFrom(program.proto)
     graph, nodes = copy.graph, list[onnx.NodeProto]()
-    seen = {site: f"checked.{i}" for i, site in enumerate(gates)}
+    seen = {site: f"checked.{i}" for i, site in enumerate(sites)}
     for node in graph.node:
         fresh = onnx.NodeProto()
         fresh.CopyFrom(node)
@@ -171,8 +208,9 @@ def _intervened(program: Program, x: NDArray[Any], gates: Mapping[str, Gate], pa
             nodes.append(helper.make_node("Where", [f"{seen[name]}.kept", name, f"{seen[name]}.patch"], [seen[name]]))
     del graph.node[:]
     graph.node.extend(nodes)
-    for site, gate in gates.items():
-        kept = gate.kept.reshape(program.steps[site].shape)
-        graph.initializer.append(onnx.numpy_helper.from_array(kept, f"{seen[site]}.kept"))
-        graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(patches[site]), f"{seen[site]}.patch"))
-    return np.asarray(_session(copy).run([program.output], {program.input: x})[0])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(program.dtype))
+    for site in sites:
+        shape = program.steps[site].shape
+        graph.input.append(helper.make_tensor_value_info(f"{seen[site]}.kept", onnx.TensorProto.BOOL, shape))
+        graph.input.append(helper.make_tensor_value_info(f"{seen[site]}.patch", kind, shape))
+    return copy

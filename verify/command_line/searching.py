@@ -33,6 +33,7 @@ _ORDERS = ("removal", "witness", "activation-gradient", "integrated-gradients", 
 @options.as_json
 @options.allow_code("a spec or circuit names as its model")
 @click.option("--resume", is_flag=True, help="Go on with a search that was stopped; what it has answered is not asked again.")
+@click.option("--certificate", metavar="DIR", help="Write proofs and witnesses here, for certify check; none, no verdict.")
 def discover_command(**given: Any) -> Action:
     """Find a circuit that meets SPEC.yaml, and show how minimal it is.
 

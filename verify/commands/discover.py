@@ -43,6 +43,7 @@ class Options:
     as_json: bool = False
     allow_code: bool = False
     resume: bool = False
+    certificate: str | None = None
 
 
 def run(options: Options) -> int:
@@ -83,6 +84,8 @@ def _found(options: Options) -> tuple[Circuit | None, Report]:
             allow_code=options.allow_code,
             journal=journal_of(options.out),
             resume=options.resume,
+            out=options.out,
+            certificate=options.certificate,
             progress=progress,
             hard=True,
             began=began,

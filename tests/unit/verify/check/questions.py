@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+import verify
 from tests.nets import random_net
 from verify.check.claim import Claim, Question
 from verify.check.program import Array, Relu
 
 LINF = {"kind": "linf", "center": [0.5, 0.4, 0.3, 0.2], "epsilon": 0.1, "clip": [0.0, 1.0]}
+CLOSED = {"kind": "closed", "closed": {"kind": "box", "lower": [0.0] * 4, "upper": [1.0] * 4}}
 
 
 def written(
@@ -48,6 +50,21 @@ def written(
     for path, content in zip(paths, (circuit, spec), strict=True):
         path.write_text(json.dumps(content))
     return paths
+
+
+MINIMAL = {"cardinal, monotone": ("cardinal", CLOSED, 0.9), "subset, not monotone": ("subset", {"kind": "zero"}, 0.02)}
+"""Level, patching and tolerance of searches that end soon."""
+
+
+def found_minimal(folder: Path, level: str, patching: Mapping[str, Any], tolerance: float, **more: Any) -> Path:
+    """A search's circuit, `circuit.json`, with its certificate, `cert`. Returns the folder."""
+    circuit, spec = written(folder, LINF, patching, tolerance)
+    said = json.loads(spec.read_text()) | {"minimality": level, "scope": json.loads(circuit.read_text())["scope"], **more}
+    spec.write_text(json.dumps({**said, "model": {"path": "net.onnx"}}))
+    found = verify.discover(None, spec, out=circuit, certificate=folder / "cert")
+    assert found.report.certificate is not None, found.report.reason
+    assert found.report.minimality is not None and found.report.minimality.status == "proven", found.report.minimality
+    return folder
 
 
 def points(claim: Claim, rng: np.random.Generator, second: bool = False) -> Array:
