@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from specs.encode import Claim, Problem
 from specs.errors import InputError
 from specs.export.check import check
 from specs.export.question import Question, ask
+from specs.export.room import require_room, write_all
 from specs.export.vnnlib import vnnlib_text
 from specs.export.writer import WriterError
 from specs.patching import Reachable, Resample
 
-__all__ = ["Exported", "export_vnnlib", "file_names"]
+__all__ = ["Exported", "export_vnnlib", "file_names", "require_boxes"]
 
 _LARGEST = (1 << 31) - 1
 """Bytes of one protobuf message."""
@@ -57,23 +57,17 @@ def export_vnnlib(
     `inputs` never. Raises: InputError: a region that is no box (before anything is written), a folder or files that cannot be
     written, a model that cannot be; ExportFault.
     """
-    _require_boxes(problem)
+    require_boxes(problem)
     names = file_names([claim.label for claim in problem.claims])
     pairs = [(folder / f"{name}.onnx", folder / f"{name}.vnnlib") for name in names]
-    _require_room(folder, [path for pair in pairs for path in pair], force, inputs)
+    require_room(folder, [path for pair in pairs for path in pair], force, inputs)
     for claim, (network, property) in zip(problem.claims, pairs, strict=True):
         question = _asked(problem, claim)
         content = _content(problem, question)
         check(claim.query, problem.mask[0], question, content)
         notes = _notes(problem, claim, question)
         text = vnnlib_text(question, [*_heading(problem, claim, network.name), *notes])
-        try:
-            folder.mkdir(exist_ok=True)
-            _write({network: content, property: text.encode("ascii")})
-        except OSError as error:
-            raise InputError(
-                "certify", "--out", f"{folder} cannot be written ({error.strerror})", "a directory to write"
-            ) from None
+        write_all(folder, {network: content, property: text.encode("ascii")})
         patched = sum(len(part.elements) for part in question.patched)
         sizes = len(question.lower), patched, question.outputs, len(question.clauses)
         yield Exported(claim.label, network, property, *sizes, notes)
@@ -97,7 +91,8 @@ def file_names(labels: Sequence[str]) -> list[str]:
     return found
 
 
-def _require_boxes(problem: Problem) -> None:
+def require_boxes(problem: Problem) -> None:
+    """Raises: InputError: a region that is no box."""
     if all(isinstance(claim.query.region, Box) for claim in problem.claims):
         return
     spec = problem.spec
@@ -108,23 +103,7 @@ def _require_boxes(problem: Problem) -> None:
         "l2": "use `kind: linf` with the same epsilon, which contains the ball: an unsat there proves this claim too",
         "hull": "use `kind: box` from the least to the greatest of each element: an unsat there proves this claim too",
     }.get(kind, "use `kind: linf` or `kind: box`")
-    raise InputError(spec.file, f"{where}.kind", f"a region of kind {kind!r}", "VNN-LIB 1.0 states boxes only", remedy)
-
-
-def _require_room(folder: Path, paths: list[Path], force: bool, inputs: Collection[str | os.PathLike[str]]) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError("certify", "--out", f"{folder} is no directory", "a directory", "choose another name")
-    if not folder.parent.is_dir():
-        raise InputError("certify", "--out", f"{folder.parent} is no directory", "an existing directory", "create it first")
-    for path in paths:
-        if not os.path.lexists(path):
-            continue
-        if not force:
-            raise InputError("certify", "--out", f"{path} exists", "a new file", "say --force to replace it")
-        if path.is_dir():
-            raise InputError("certify", "--out", f"{path} is a directory", "a file to replace", "choose another directory")
-        if any(os.path.exists(given) and os.path.samefile(given, path) for given in inputs if path.exists()):
-            raise InputError("certify", "--out", f"{path} is read by this run", "another file", "choose another directory")
+    raise InputError(spec.file, f"{where}.kind", f"a region of kind {kind!r}", "VNN-LIB states boxes only", remedy)
 
 
 def _asked(problem: Problem, claim: Claim) -> Question:
@@ -168,20 +147,3 @@ def _notes(problem: Problem, claim: Claim, question: Question) -> tuple[str, ...
     if isinstance(margins, Norm) and margins.order == 2:
         notes.append("the L2 norm takes squares, products of two tensors: many verifiers do not read them")
     return tuple(notes)
-
-
-def _write(files: dict[Path, bytes]) -> None:
-    """All to new files beside them, then renamed, so that there is never half a file. Raises: OSError."""
-    beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}.part") for path in files}
-    try:
-        for path, content in files.items():
-            with open(beside[path], "xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-        for path, part in beside.items():
-            os.replace(part, path)
-    except BaseException:
-        for part in beside.values():
-            part.unlink(missing_ok=True)
-        raise

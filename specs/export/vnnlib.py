@@ -10,7 +10,7 @@ from torch import Tensor
 from specs.export.question import Question
 from specs.export.writer import INPUT, OUTPUT
 
-__all__ = ["vnnlib_text"]
+__all__ = ["comments", "decimal", "vnnlib_text"]
 
 
 def vnnlib_text(question: Question, said: Sequence[str]) -> str:
@@ -19,14 +19,14 @@ def vnnlib_text(question: Question, said: Sequence[str]) -> str:
 
     Guarantees: numbers are decimals without exponent that read back as the same float64.
     """
-    lines = [f"; {_plain(line)}" for line in (*said, *_inputs(question))]
-    lines += ["", *(f"(declare-const {INPUT}_{i} Real)" for i in range(len(question.lower)))]
+    lines = [comments([*said, *_inputs(question)])]
+    lines += [*(f"(declare-const {INPUT}_{i} Real)" for i in range(len(question.lower)))]
     lines += ["", *(f"(declare-const {OUTPUT}_{i} Real)" for i in range(question.outputs)), ""]
     for i, (low, high) in enumerate(zip(question.lower.tolist(), question.upper.tolist(), strict=True)):
-        lines += [f"(assert (>= {INPUT}_{i} {_decimal(low)}))", f"(assert (<= {INPUT}_{i} {_decimal(high)}))"]
+        lines += [f"(assert (>= {INPUT}_{i} {decimal(low)}))", f"(assert (<= {INPUT}_{i} {decimal(high)}))"]
     lines += ["", "(assert (or"]
     for clause in question.clauses:
-        atoms = " ".join(f"(<= {OUTPUT}_{i} {_decimal(end)})" for i, end in clause)
+        atoms = " ".join(f"(<= {OUTPUT}_{i} {decimal(end)})" for i, end in clause)
         lines.append(f"    (and {atoms})")
     return "\n".join([*lines, "))", ""])
 
@@ -52,10 +52,11 @@ def _ranges(numbers: Tensor) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _decimal(value: float) -> str:
+def decimal(value: float) -> str:
+    """Without an exponent, and reads back as the same float64."""
     return np.format_float_positional(value + 0.0, unique=True, trim="0")  # + 0.0: no minus zero
 
 
-def _plain(line: str) -> str:
-    """Names of tensors are anything at all; a comment is one line of ASCII."""
-    return ascii(line)[1:-1]
+def comments(said: Sequence[str]) -> str:
+    """Lines of comment. Names of tensors are anything at all; a comment is one line of ASCII."""
+    return "".join(f"; {ascii(line)[1:-1]}\n" for line in said)

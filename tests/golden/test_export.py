@@ -136,3 +136,48 @@ def test_bad_requests_are_one_line_and_write_nothing(run: Run, tmp_path: Path, c
         assert done.returncode == 2 and "\n" not in done.stderr.strip(), done.stderr
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert len(exported(run, circuit, "--spec", spec, "--out", "taken", "--force")) == 1
+
+
+VERSION_2 = [
+    ("zero", {"metric": "logits", "tolerance": 0.05}),
+    ("zero", {"metric": "output", "outputs": [1], "tolerance": 2.0}),
+    ("mean", {"metric": "logit_difference", "target": 0, "against": 1, "tolerance": 2.0}),
+    ("mean", {"metric": "top1"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "agreement"), VERSION_2)
+def test_two_networks_in_version_2_get_our_verdict(
+    run: Run, tmp_path: Path, case: Case, kind: str, agreement: dict[str, Any]
+) -> None:
+    circuit, spec = case
+    patching = {"kind": kind, **({"mean": {"relu_1": 0.05, "relu_2": 0.1}} if kind == "mean" else {})}
+    paths = write(tmp_path, circuit, {**spec, "patching": patching, "agreement": agreement})
+    done = run("export", "vnnlib", paths[0], "--spec", paths[1], "--out", "two", "--version", 2)
+    assert done.returncode == 0 and re.fullmatch(r"exported \S+ \S+ \S+ clauses=\d+", done.stdout.strip()), done.stderr
+    networks = [word for name in ("model", "circuit") for word in ("--network", f"{name}=two/{name}.onnx")]
+    theirs = run("vnnlib", "two/query.vnnlib", *networks, "--timeout", 60, "--quiet")
+    ours = run(paths[0], "--spec", paths[1], "--quiet")
+    assert theirs.returncode == ours.returncode in (0, 1), theirs.stderr + ours.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {
+                "patching": {
+                    "kind": "box",
+                    "box": {"lower": {"relu_1": 0.0, "relu_2": 0.0}, "upper": {"relu_1": 1.0, "relu_2": 1.0}},
+                }
+            },
+            "patching of kind 'box'",
+        ),
+        ({"agreement": {"metric": "logits", "norm": "l1", "tolerance": 1.0}}, "use --version 1"),
+    ],
+)
+def test_what_version_2_does_not_state(run: Run, tmp_path: Path, case: Case, changed: dict[str, Any], said: str) -> None:
+    paths = write(tmp_path, case[0], {**case[1], **changed})
+    done = run("export", "vnnlib", paths[0], "--spec", paths[1], "--out", "two", "--version", 2)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "two").exists()

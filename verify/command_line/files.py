@@ -68,16 +68,19 @@ def export_group() -> None:
 @click.argument("circuit", metavar="CIRCUIT.json")
 @options.spec("What is claimed of the circuit.")
 @click.option("--out", required=True, metavar="DIR", help="Write the files into this directory.")
+@click.option("--version", type=click.Choice(["1", "2"]), default="1", help="Of VNN-LIB [1].")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @options.allow_code()
 def export_vnnlib_command(**given: Any) -> Action:
-    """Write the claim that CIRCUIT.json meets SPEC.yaml as ONNX and VNN-LIB 1.0.
+    """Write the claim that CIRCUIT.json meets SPEC.yaml as ONNX and VNN-LIB.
 
     \b
     certify export vnnlib circuit.json --spec spec.yaml --out query
+    certify export vnnlib circuit.json --spec spec.yaml --out query --version 2
 
-    One pair of files a claim. A verifier's unsat proves it. Its sat is a counterexample, or a point where the deviation is the
-    tolerance exactly, which violates nothing: VNN-LIB has no strict comparison. Regions must be boxes.
+    Version 1.0: one network of both halves and one query a claim. A verifier's unsat proves it. Its sat is a counterexample, or
+    a point where the deviation is the tolerance exactly, which violates nothing: 1.0 has no strict comparison. Version 2.0: the
+    networks model and circuit, and one query a claim over both; patched values must be fixed. Regions must be boxes.
     """
     from verify.commands import export
 

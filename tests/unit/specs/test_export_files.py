@@ -84,7 +84,7 @@ def test_only_boxes_can_be_stated(spec: Any, where: str, kind: str, tmp_path: Pa
     with pytest.raises(InputError) as error:
         list(export_vnnlib(problem(tmp_path, **spec), tmp_path / "out"))
     said = str(error.value)
-    assert f"spec.json {where}: a region of kind '{kind}'; VNN-LIB 1.0 states boxes only; use" in said and "\n" not in said
+    assert f"spec.json {where}: a region of kind '{kind}'; VNN-LIB states boxes only; use" in said and "\n" not in said
     assert not (tmp_path / "out").exists()
 
 
