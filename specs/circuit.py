@@ -23,7 +23,7 @@ __all__ = ["CIRCUIT_FORMAT", "Circuit", "Granularity", "Kept", "ModelFile", "Sco
 
 CIRCUIT_FORMAT = "certify.circuit/1"
 
-Granularity: TypeAlias = Literal["neuron", "channel", "head", "feature", "edge"]
+Granularity: TypeAlias = Literal["neuron", "channel", "unit", "head", "feature", "edge", "position", "head_position", "layer"]
 Scope: TypeAlias = dict[Site, Granularity]
 
 _CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

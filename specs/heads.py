@@ -17,7 +17,7 @@ from torch import Tensor
 from bounds.graph import Graph, Node
 from bounds.ops import Concat, Product, Reshape, Scale, Softmax, Take, Transpose
 
-__all__ = ["heads"]
+__all__ = ["attention", "heads"]
 
 
 @lru_cache(maxsize=4)
@@ -28,10 +28,7 @@ def heads(graph: Graph) -> dict[str, tuple[Tensor, int]]:
     its products. A tensor whose elements do not each belong to one head is left out. Cost: a pass over the graph's positions.
     """
     found: dict[str, tuple[Tensor, int]] = {}
-    weighed = _behind_softmax(graph)
-    for node in graph.nodes:
-        if not isinstance(node.op, Product) or not (node.name in weighed or _feeds_softmax(graph, node)) or len(node.shape) < 3:
-            continue
+    for node, _ in attention(graph):
         count = node.shape[-3]
         line = torch.arange(count).reshape(-1, 1, 1)
         found.setdefault(node.name, (line.expand(node.shape).contiguous(), count))
@@ -40,6 +37,14 @@ def heads(graph: Graph) -> dict[str, tuple[Tensor, int]]:
         _back(graph, factors, before, count, found)
     _forward(graph, found)
     return found
+
+
+def attention(graph: Graph) -> list[tuple[Node, bool]]:
+    """The products of attention, whose rows are the positions that read; and whether each is that of a pattern with the values,
+    or that of queries with keys."""
+    weighed = _behind_softmax(graph)
+    products = [node for node in graph.nodes if isinstance(node.op, Product) and len(node.shape) > 2]
+    return [(node, node.name in weighed) for node in products if node.name in weighed or _feeds_softmax(graph, node)]
 
 
 def _behind_softmax(graph: Graph) -> set[str]:

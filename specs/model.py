@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from torch import Tensor
 from bounds.graph import Graph, Node
 from bounds.ops.base import Elementwise, Shape
 from bounds.stream import Read, rewired
+from specs.components import GRANULARITIES, cut
 from specs.edges import listed, read_at
 from specs.errors import InputError, nearest
-from specs.heads import heads
 from specs.models.comparison import compare
 from specs.models.edge_runtime import EdgeRuntime
 from specs.models.runtime import Runtime
@@ -84,11 +83,8 @@ class Model:
         return node.site and node.name != self.graph.output
 
     def _site(self, node: Node, edges: Mapping[str, int]) -> Site:
-        sizes = {"neuron": math.prod(node.shape)} if self._named(node) else {}
-        if node.channel_axis is not None:
-            sizes["channel"] = node.shape[node.channel_axis]
-        if node.name in heads(self.graph):
-            sizes["head"] = heads(self.graph)[node.name][1]
+        cuts = {name: cut(self.graph, node, name) for name in GRANULARITIES} if self._named(node) else {}
+        sizes = {name: found[1] for name, found in cuts.items() if found is not None}
         if node.name in edges:
             sizes["edge"] = edges[node.name]
         operator = self.operators.get(node.name, type(node.op).__name__)
@@ -97,10 +93,9 @@ class Model:
     def group(self, site: str, granularity: str, *, shown: str | None = None, where: str = "") -> tuple[Tensor, int]:
         """The component of each element of a site, and how many components there are.
 
-        Shapes: a long tensor of the site's shape, with values 0..count-1: the flat index for `neuron`, the index along the
-        channel axis for `channel`, the attention head for `head` (`specs.heads`). For `edge` the tensor is that of
-        `read_by_edges`, whose components are numbered `head * producers + producer`. Raises: InputError (at `shown` `where`, by
-        default the model itself): no such site; no such granularity there.
+        Shapes: a long tensor of the site's shape, with values 0..count-1 (`specs.components` tells what each granularity is).
+        For `edge` the tensor is that of `read_by_edges`, whose components are numbered `head * producers + producer`. Raises:
+        InputError (at `shown` `where`, by default the model itself): no such site; no such granularity there.
         """
         shown = self.source if shown is None else shown
         read = read_at(self.graph, site) if granularity == "edge" and site in self.graph.node else None
@@ -112,15 +107,8 @@ class Model:
                 shown, where, f"the model has no site {site!r}", nearest(site, known), "`certify show MODEL` lists the sites"
             )
         node = known[site]
-        count = math.prod(node.shape)
-        if granularity == "neuron":
-            return torch.arange(count).reshape(node.shape), count
-        if granularity == "channel" and node.channel_axis is not None:
-            size = node.shape[node.channel_axis]
-            line = torch.arange(size).reshape([size if i == node.channel_axis else 1 for i in range(len(node.shape))])
-            return line.expand(node.shape).contiguous(), size
-        if granularity == "head" and site in heads(self.graph):
-            return heads(self.graph)[site]
+        if (found := cut(self.graph, node, granularity)) is not None:
+            return found
         has = " or ".join(repr(name) for name in self._site(node, {}).granularities)
         raise InputError(
             shown, where, f"site {site} of shape {list(node.shape)} has no granularity {granularity!r}", f"use {has}"
