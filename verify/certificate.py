@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import io
 import json
 import os
@@ -67,7 +69,8 @@ class Files:
 
 
 def check_folder(folder: str) -> None:
-    """Make sure, before any work is done, that a certificate can be put there. Leaves nothing behind.
+    """Make sure, before any work is done, that a certificate can be put there. Leaves nothing behind, not even what an earlier
+    run left there that was killed while it wrote.
 
     Raises: InputError: there is no such place to write to, or something else is there.
     """
@@ -82,6 +85,7 @@ def check_folder(folder: str) -> None:
             raise InputError(
                 "certify", "--certificate", f"{folder} holds {others[0]}", "a new directory", "choose another name"
             )
+    _clear(Path(target))
     probe = os.path.join(parent, f".{os.path.basename(target)}.{secrets.token_hex(4)}.part")
     try:
         os.mkdir(probe)
@@ -217,11 +221,13 @@ def _question(problem: Problem, files: Files) -> Question:
 
 def _publish(question: Question, arrays: Arrays, verdict: str, files: Files, more: Mapping[str, Any] | None = None) -> None:
     """Write both files beside their folder, let the checker confirm them, and move them in, the manifest last: before it is
-    there, nothing claims anything."""
+    there, nothing claims anything. The folder beside is locked meanwhile, so that other runs see that it is in use."""
     target = Path(os.path.realpath(files.folder))
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     beside.mkdir()
+    lock = os.open(beside, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         _write(question, arrays, {"verdict": verdict, **(more or {})}, files, beside)
         try:
             confirm(beside)
@@ -231,9 +237,31 @@ def _publish(question: Question, arrays: Arrays, verdict: str, files: Files, mor
         for name in (PROOF, MANIFEST):
             os.replace(beside / name, target / name)
     finally:
-        for name in (PROOF, MANIFEST):
-            (beside / name).unlink(missing_ok=True)
-        beside.rmdir()
+        os.close(lock)
+        _removed(beside)
+
+
+def _clear(target: Path) -> None:
+    """Remove what a run that was killed left beside a certificate's folder: it is not locked any more."""
+    for beside in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
+        try:
+            lock = os.open(beside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # no folder of ours, or gone by now
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _removed(beside)
+        except OSError:
+            continue  # in use by another run, or it holds what no run of this program puts there
+        finally:
+            os.close(lock)
+
+
+def _removed(beside: Path) -> None:
+    for name in (PROOF, MANIFEST):
+        for file in (beside / name, *beside.glob(f".{name}.????????.part")):
+            file.unlink(missing_ok=True)
+    beside.rmdir()
 
 
 def _write(question: Question, arrays: Arrays, said: Mapping[str, Any], files: Files, folder: Path) -> None:

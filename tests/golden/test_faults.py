@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -121,3 +122,39 @@ def test_a_signal_at_any_moment_leaves_no_half_written_file(
         assert run.returncode == -number
     if number == signal.SIGTERM:
         assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_certificate_that_was_killed_half_way_is_cleared_away(command: list[str], run: Run, tmp_path: Path) -> None:
+    cert = tmp_path / "cert"
+    words = (*WORDS, "--certificate", cert)
+    killed = False
+    for _ in range(20):
+        running = started(command, *words)
+        while running.poll() is None and not any(tmp_path.glob(".cert.*.part/proof.npz")):
+            time.sleep(0.001)
+        running.kill()
+        running.communicate(timeout=60)
+        if killed := any(tmp_path.glob(".cert.*.part")):
+            break
+    assert killed and not (cert / "certificate.json").exists()
+    other = tmp_path / ".cert.0123abcd.part"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "cert"] and (other / "notes.txt").exists()
+    assert run("check", cert).returncode == 0
+
+
+def test_a_certificate_that_another_run_writes_is_left_alone(run: Run, tmp_path: Path) -> None:
+    beside = tmp_path / ".cert.0123abcd.part"
+    beside.mkdir()
+    lock = os.open(beside, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run(*WORDS, "--certificate", tmp_path / "cert").returncode == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == [beside.name, "cert"]
+    finally:
+        os.close(lock)
+    assert run(*WORDS, "--certificate", tmp_path / "cert").returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["cert"]
