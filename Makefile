@@ -1,6 +1,7 @@
 # make demo        set up what is needed, then certify the bundled examples
 # make test        set up what is needed, then run the tests
-# make check       what CI runs: ruff, pyright, import-linter, the tests
+# make docs        the documentation, as HTML in build/docs; a warning is an error
+# make check       what CI runs: ruff, pyright, import-linter, the documentation, the tests
 # make test-slow   the long suites, with many more examples
 # make setup       only the set-up, into .venv; redone when pyproject.toml changes
 # make clean       remove what was built, .venv too
@@ -10,7 +11,7 @@
 #   TORCH_INDEX=...  index to take torch from (say one with CPU builds, which are much smaller); default: pip's own
 
 .DEFAULT_GOAL := demo
-.PHONY: demo setup test test-slow check lint clean
+.PHONY: demo setup test test-slow check lint docs clean
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -59,7 +60,10 @@ lint: $(STAMP)
 	$(BIN)/pyright --project pyproject.toml
 	$(BIN)/lint-imports
 
-check: lint
+docs: $(STAMP)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+
+check: lint docs
 	@$(MAKE) --no-print-directory test
 
 clean:

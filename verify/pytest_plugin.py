@@ -1,4 +1,4 @@
-"""A pytest plugin: `assert_certified(circuit, spec)` in tests, specs as parameters, verdicts in JUnit reports.
+"""A pytest plugin: `assert_certified(circuit, spec)` in tests, specs as parameters, verdicts in JUnit reports::
 
     @pytest.mark.certify_specs("specs/*.yaml")
     def test_circuit_is_faithful(certify_spec, assert_certified):

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for networks, regions, circuits and claims: for this project's own laws, and for yours.
+"""Hypothesis strategies for networks, regions, circuits and claims: for this project's own laws, and for yours::
 
     from hypothesis import given
     from specs.strategies import cases, describe
