@@ -99,3 +99,40 @@ def test_the_checker_imports_nothing_of_the_engine() -> None:
     ours = {name for name in found if name.split(".")[0] in ("bounds", "verify", "benchmarks")}
     allowed = {"verify"} | {name for name in ours if name == "verify.check" or name.startswith("verify.check.")}
     assert ours == allowed and not {"torch", "scipy", "pickle5"} & found
+
+
+@pytest.mark.parametrize("level", ["local", "cardinal"])
+def test_discovery_with_a_certificate_of_its_minimality(
+    level: str, run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    patching = {"zero": {"kind": "zero"}, "closed": {"kind": "closed", "closed": {**case[1]["input"], "epsilon": 0.2}}}
+    spec = {**case[1], "minimality": level, "model": case[0]["model"], "scope": case[0]["scope"]}
+    spec["patching"] = patching["closed" if level == "cardinal" else "zero"]
+    spec["agreement"] = {**case[1]["agreement"], "tolerance": 0.02}
+    (tmp_path / "search.json").write_text(json.dumps(spec))
+    words = ("discover", "--spec", "search.json", "--out", "c.json", "--report", "r.json", "--certificate", "cert", "--quiet")
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["certificate"] == "cert" and report["minimality"]["reason"] is None
+    checked = run("check", "cert")
+    assert checked.returncode == 0, checked.stdout
+    said = dict(word.split("=") for word in checked.stdout.split() if "=" in word)
+    assert said["minimality"] == report["minimality"]["reached"] and said["lower"] == str(report["minimality"]["lower"])
+    assert said["upper"] == str(report["circuit"]["size"]) and int(said["refuted"]) >= report["circuit"]["size"] > 0
+    # The same of a circuit that is there, and the certificate of one that is not minimal says so.
+    again = run("c.json", "--spec", "search.json", "--certificate", "again", "--quiet")
+    assert again.returncode == 0 and run("check", "again").returncode == 0, again.stderr
+    (tmp_path / "c.json").write_text((tmp_path / "c.json").read_text() + " ")
+    assert run("check", "cert").stdout.startswith("rejected circuit")
+
+
+def test_a_search_that_finds_nothing_to_prove_has_the_witness(
+    run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    case[1]["agreement"]["tolerance"] = 0.001
+    write(tmp_path, *case)
+    words = ("discover", "--spec", "spec.yaml", "--start", "circuit.json", "--out", "c.json", "--certificate", "cert")
+    done = run(*words, "--quiet")
+    assert done.returncode == 1 and not (tmp_path / "c.json").exists(), done.stderr
+    assert run("check", "cert").stdout.startswith("confirmed falsified")

@@ -63,7 +63,7 @@ class Confirmed:
     claims: int
     leaves: int
     float32: bool = False
-    level: str = "none"
+    level: str | None = None
     refuted: int = 0
     lower: float = 0.0
     upper: float = 0.0

@@ -26,7 +26,7 @@ def run(folder: str) -> int:
         print(f"rejected {error}")
         return NO
     said = f"confirmed {found.verdict}{' in float32' if found.float32 else ''} claims={found.claims}"
-    if found.refuted:
+    if found.level is not None:
         said += f" minimality={found.level} lower={found.lower:g} upper={found.upper:g} refuted={found.refuted}"
     print(f"{said} leaves={found.leaves} time={time.monotonic() - began:.2f}s")
     return YES
