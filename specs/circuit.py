@@ -18,6 +18,7 @@ from pydantic import (
 
 from specs.errors import nearest
 from specs.record import FileRecord, Record, Site, joined, numbered, problem, shown
+from specs.splice import Splice
 
 __all__ = ["CIRCUIT_FORMAT", "Circuit", "Granularity", "Kept", "ModelFile", "Scope"]
 
@@ -34,13 +35,14 @@ def _path(value: str, info: ValidationInfo) -> str:
 
 
 class ModelFile(Record):
-    """Where the model is: a file, or code as `package.module:callable`.
+    """Where the model is: a file, or code as `package.module:callable`; and autoencoders that stand at its sites.
 
     A relative path counts from the directory of the file that names it; once read, it counts from the working directory.
     """
 
     path: Annotated[str, Field(min_length=1), AfterValidator(_path)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    splice: dict[Site, Splice] | None = None
 
     @property
     def is_code(self) -> bool:

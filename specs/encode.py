@@ -14,6 +14,7 @@ from bounds.graph import Graph
 from bounds.query import Margins, Query
 from bounds.region import Region
 from specs.agreement import Feature, Top1
+from specs.autoencoder import spliced
 from specs.circuit import Circuit
 from specs.document import jsonpath
 from specs.edges import clash
@@ -75,6 +76,7 @@ def encode(circuit: Circuit, spec: Spec, model: Model) -> Problem:
     model that is misread on the spec's own inputs.
     """
     scope = {site: str(granularity) for site, granularity in circuit.scope.items()}
+    model = spliced(model, circuit.model.splice or {}, file=circuit.file)
     problem = encode_scope(scope, spec, model, file=circuit.file, place="scope")
     parts: list[Tensor] = []
     for gate in problem.gates.gates:

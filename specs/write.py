@@ -30,10 +30,12 @@ def write_whole(text: str | bytes, path: str | os.PathLike[str]) -> None:
 
 
 def circuit_text(circuit: Circuit, folder: str | os.PathLike[str]) -> str:
-    """`circuit.json`, a line a key and site. The model's path counts from `folder`, where the file is to be."""
+    """`circuit.json`, a line a key and site. Paths count from `folder`, where the file is to be."""
     entries = circuit.model_dump(mode="json", exclude_none=True)
     if not circuit.model.is_code:
-        entries["model"]["path"] = Path(os.path.relpath(circuit.model.path, folder)).as_posix()
+        entries["model"]["path"] = _beside(circuit.model.path, folder)
+    for splice in entries["model"].get("splice", {}).values():
+        splice["file"] = _beside(splice["file"], folder)
     lines: list[str] = []
     for key, value in entries.items():
         said = json.dumps(value, allow_nan=False)
@@ -42,6 +44,10 @@ def circuit_text(circuit: Circuit, folder: str | os.PathLike[str]) -> str:
             said = "{\n" + ",\n".join(rows) + "\n  }"
         lines.append(f"  {json.dumps(key)}: {said}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _beside(path: str, folder: str | os.PathLike[str]) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def write_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> None:

@@ -105,4 +105,7 @@ def least(coefficients: Tensor, box: Box) -> Tensor:
     center, radius = box.center.flatten(1), box.radius.flatten(1)
     slack = gamma(2 * a.shape[1], a.dtype)
     spread = (radius + slack * (center.abs() + radius)) @ a.abs().T
-    return down(center @ a.T - spread - tiny(a.shape[1], a.dtype))
+    found = down(center @ a.T - spread - tiny(a.shape[1], a.dtype))
+    # A sum of exact zeros is exactly zero: what is never more than 0 is proven to be so.
+    moved = ((box.lower != 0) | (box.upper != 0)).flatten(1).to(a.dtype) @ (a != 0).to(a.dtype).T
+    return torch.where(moved != 0, found, 0.0)

@@ -60,7 +60,10 @@ class JumpRelu(Elementwise):
     threshold: Tensor
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.where(inputs[0] > self.threshold, inputs[0], 0.0)
+        """Its gradient is 1 below the jump too: a search for inputs that reach the jump has to go somewhere."""
+        x = inputs[0]
+        below = x - x.detach() if x.requires_grad else torch.zeros_like(x)
+        return torch.where(x > self.threshold, x, below)
 
     def image(self, lower: Tensor, upper: Tensor) -> Ends:
         return jump_image(lower, upper, self.threshold.expand_as(lower), *self._sides(lower, upper))

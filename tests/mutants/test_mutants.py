@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutants import domains, joint, operators, patching, programs, searches, tokens
+from tests.mutants import domains, joint, jumps, operators, patching, programs, searches, tokens
 from tests.mutants.battery import LAWS
 from tests.mutants.planting import MUTANTS, Mutant
 
-assert domains and joint and operators and patching and programs and searches and tokens  # imported for what they plant
+# Imported for what they plant.
+assert domains and joint and jumps and operators and patching and programs and searches and tokens
 
 
 @pytest.mark.parametrize("law", LAWS)

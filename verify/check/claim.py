@@ -70,6 +70,8 @@ class Question:
 def read_question(circuit_path: Path, spec_path: Path) -> Question:
     """Read what is claimed. Raises: Rejected: something in it that the checker does not follow; InputError: bad files."""
     circuit, spec = read_circuit(circuit_path), read_spec(spec_path)
+    if circuit.model.splice:
+        raise Rejected("certificates of models with autoencoders are not covered")
     program = read_program(Path(circuit.model.path))
     if circuit.model.sha256 is not None and circuit.model.sha256.lower() != program.sha256:
         raise Rejected("the circuit states another sha256 of its model")
