@@ -16,9 +16,9 @@ __all__ = ["WRITTEN", "write_operator"]
 
 WRITTEN: frozenset[type[Op]] = frozenset(
     (
-        ops.Clip, ops.Concat, ops.Conv, ops.Dense, ops.Erf, ops.Exp, ops.Gelu, ops.JumpRelu, ops.LeakyRelu, ops.Log, ops.Maximum,
-        ops.Product, ops.Reciprocal, ops.Reduce, ops.Relu, ops.Reshape, ops.Scale, ops.Sigmoid, ops.Sign, ops.Silu, ops.Softmax, ops.Sqrt,
-        ops.Square, ops.Sum, ops.Take, ops.Tanh, ops.TanhGelu, ops.Transpose,
+        ops.Clip, ops.Concat, ops.Conv, ops.Dense, ops.Erf, ops.Exp, ops.Gelu, ops.JumpRelu, ops.LeakyRelu, ops.Log,
+        ops.Maximum, ops.Product, ops.Reciprocal, ops.Reduce, ops.Relu, ops.Reshape, ops.Scale, ops.Sigmoid, ops.Sign,
+        ops.Silu, ops.Softmax, ops.Sqrt, ops.Square, ops.Sum, ops.Take, ops.Tanh, ops.TanhGelu, ops.Transpose,
     )
 )  # fmt: skip
 """The kinds there is a rule for, which is all but TopK: ONNX's breaks ties by position. A kind derived from one of
