@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 
 from specs.errors import InputError
 
-__all__ = ["Edge", "Kind", "Node", "Reader", "Request", "ToolCircuit", "node_of", "scored"]
+__all__ = ["Edge", "Kind", "Node", "Port", "Reader", "Request", "ToolCircuit", "node_of", "scored"]
 
+Port: TypeAlias = Literal["q", "k", "v"]
 Kind: TypeAlias = Literal["head", "mlp", "neuron", "input", "feature", "error", "output", "edge"]
 
 
@@ -42,13 +43,19 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What `source` writes as `target` reads it; both are names of nodes, `name` is the tool's or made as `source->target`."""
+    """What `source` writes as `target` reads it; both are names of nodes, `name` is the tool's or made as `source->target`.
+
+    `port`: whether a head reads it for its queries, keys or values; None where it is a head for all three. `cut`: what lies
+    between that place and the target's own output is ablated in the file.
+    """
 
     name: str
     source: str
     target: str
     kept: bool | None = None
     score: float | None = None
+    port: Port | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

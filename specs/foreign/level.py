@@ -26,10 +26,17 @@ class Components:
 
 
 def components(
-    circuit: ToolCircuit, selection: Selection, file: str, *, as_nodes: bool, mapped: Collection[str] | None
+    circuit: ToolCircuit,
+    selection: Selection,
+    file: str,
+    *,
+    as_nodes: bool,
+    mapped: Collection[str] | None,
+    roles: Collection[str] = (),
 ) -> Components:
-    """The circuit at the level that it can be had: edges where `mapped` names some; nodes where the file is about nodes, or
-    where `as_nodes` says that a node stands for its edges (it is kept if a kept edge touches it, or the file keeps it).
+    """The circuit at the level that it can be had: edges where `mapped` names some, or where the file is about edges and
+    `roles`, the model's own, are all that it names; nodes where the file is about nodes, or where `as_nodes` says that a node
+    stands for its edges (it is kept if a kept edge touches it, or the file keeps it).
 
     Raises: InputError: the circuit is one of edges, and neither is so; as `select`.
     """
@@ -40,6 +47,8 @@ def components(
     if selection.given and circuit.listed == "removed":
         raise InputError(file, "", "a list of what is removed", "what is kept, for a choice by score", "leave out the choice")
     by_edges = _about_edges(circuit, selection)
+    if by_edges and not as_nodes and roles:
+        return _by_roles(circuit, selection, file, roles)
     if by_edges and not as_nodes:
         raise InputError(
             file, "", "a circuit of edges, which are no sites of this model", "--nodes, or a --map that names its edges",
@@ -69,6 +78,41 @@ def components(
     if any(node.units is not None for node in circuit.nodes):
         notes.append(_WHOLE)
     return Components(parts, _dead(circuit, kept), (*circuit.notes, *notes))
+
+
+def _by_roles(circuit: ToolCircuit, selection: Selection, file: str, roles: Collection[str]) -> Components:
+    """Edges by the names that the model's own have. One that a head reads for all three of its inputs is three; one that leaves
+    an ablated node, or leads to what the file cuts off, is ablated."""
+    kept, notes = select(circuit.edges, selection, file)
+    nodes = {node.name: node for node in circuit.nodes}
+    found: dict[str, bool] = {}
+    shut = 0
+    for edge in circuit.edges:
+        if edge.source == edge.target:
+            continue
+        source, target = nodes[edge.source], nodes[edge.target]
+        off = edge.cut or (source.kept is False and not selection.given)
+        shut += off and edge.name in kept
+        for name in _role(source, target, edge):
+            if name not in roles:
+                needed = "an edge of the model, where what each reads is known by its part in it"
+                raise InputError(
+                    file, "", f"edge {edge.name!r}, as {name!r}", needed, "--nodes, or a --map that names its edges"
+                )
+            if name in found:
+                needed = "one kept or ablated as a whole, for all positions"
+                raise InputError(file, "", f"edge {name!r} more than once", needed, "--nodes, which takes them together")
+            found[name] = edge.name in kept and not off
+    if shut:
+        notes.append(f"{shut} kept edges leave an ablated node, or lead to what the file cuts off: they are ablated")
+    parts = tuple(Node(name, "edge", kept=stays) for name, stays in found.items())
+    return Components(parts, _dead(circuit, kept), (*circuit.notes, *notes))
+
+
+def _role(source: Node, target: Node, edge: Edge) -> list[str]:
+    ends = ["logits" if node.kind == "output" else node.names[-1] for node in (source, target)]
+    ports = ("",) if target.kind != "head" else ("<q>", "<k>", "<v>") if edge.port is None else (f"<{edge.port}>",)
+    return [f"{ends[0]}->{ends[1]}{port}" for port in ports]
 
 
 def some(names: Iterable[str], count: int = 8) -> str:

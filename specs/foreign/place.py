@@ -11,6 +11,7 @@ from specs.document import read_bytes
 from specs.errors import InputError
 from specs.foreign.circuit import Node, ToolCircuit
 from specs.foreign.level import components, some
+from specs.foreign.roles import edges_by_role
 from specs.foreign.select import Selection
 from specs.foreign.sites import Sites, Spot, read_map
 from specs.model import Model
@@ -47,11 +48,13 @@ def place(
     """
     selection = selection or Selection()
     entries = None if map_file is None else read_map(map_file, model)
-    found = components(given, selection, file, as_nodes=as_nodes, mapped=entries)
+    roles = edges_by_role(model) if map_file is None and given.edges else {}
+    found = components(given, selection, file, as_nodes=as_nodes, mapped=entries, roles=roles)
+    edges = map_file is None and any(node.kind == "edge" for node in found.parts)
     sites = Sites(model, file, entries)
     table = _Table(file)
     for node in found.parts:
-        spot = sites.find(node)
+        spot = roles[node.name] if edges else sites.find(node)
         if isinstance(spot, Spot):
             table.put(node, spot)
         elif not node.kept and node.kind != "output":
@@ -59,7 +62,7 @@ def place(
             raise InputError(
                 file, "", f"the circuit ablates {node.name!r}, which is outside the scope", needed, "map it to one"
             )
-    if given.listed == "kept" and not any(node.kind == "input" for node in given.nodes):
+    if given.listed == "kept" and not edges and not any(node.kind == "input" for node in given.nodes):
         found = replace(found, notes=(*found.notes, "the file lists no input node: the model's input is kept"))
     if given.listed == "all":
         names = {name for part in found.parts for name in part.names}
@@ -67,7 +70,7 @@ def place(
             if name not in names and isinstance(entry, Spot):
                 raise InputError(map_file or "", f"$.{name}", f"{file} has no {name!r}", "names of this file", "delete it")
     else:
-        for name, spot in sites.universe(given.universe):
+        for name, spot in roles.items() if edges else sites.universe(given.universe):
             table.rest(name, spot, kept=given.listed == "removed")
     return _imported(given, model, file, selection, found.dead, list(found.notes), table)
 

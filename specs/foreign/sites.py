@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from specs.circuit import Granularity
 from specs.document import Value, read_document
@@ -16,8 +16,8 @@ from specs.model import Model, Site
 
 __all__ = ["OUTSIDE", "Sites", "Spot", "read_map"]
 
-_COARSE: tuple[Granularity, ...] = ("head", "feature", "channel", "neuron")
-_BY_NAME: Mapping[str, Granularity] = {str(known): known for known in _COARSE}
+_COARSE: tuple[Granularity, ...] = ("head", "feature", "channel", "unit", "neuron", "edge")
+_BY_NAME: Mapping[str, Granularity] = {str(known): known for known in get_args(Granularity)}
 _KIND = "kind:"
 
 _NAMED: Mapping[Kind, re.Pattern[str]] = {
@@ -143,7 +143,9 @@ class Sites:
         return found
 
     def _spot(self, site: Site, node: Node) -> Spot:
-        wanted = node.kind if node.kind in ("head", "neuron") else _coarsest(site)
+        wanted = node.kind if node.kind == "head" else _coarsest(site)
+        if node.kind == "neuron":  # at all positions, where there are several
+            wanted = "unit" if "unit" in site.granularities else "neuron"
         granularity = _BY_NAME.get(wanted) if wanted in site.granularities else None
         if granularity is None:
             said = f"site {site.name}, where {node.name!r} is by name, has no granularity {wanted!r}"

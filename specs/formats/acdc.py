@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from specs.errors import InputError
-from specs.foreign.circuit import Edge, Node, Request, ToolCircuit, node_of, scored
+from specs.foreign.circuit import Edge, Node, Port, Request, ToolCircuit, node_of, scored
 from specs.foreign.names import hook_node
 from specs.foreign.pickles import read_pickle
 
 __all__ = ["read"]
 
 _INPUT = re.compile(r"blocks\.0\.hook_resid_pre|hook_embed|hook_pos_embed")
+_READS = re.compile(r"hook_([qkv])_input$")
 _OUTPUT = re.compile(r"blocks\.\d+\.hook_resid_post")
 
 
@@ -50,6 +52,7 @@ def read(request: Request) -> ToolCircuit:
         raise InputError(file, "", f"a pickled {type(value).__name__}", "the list of edges that save_edges writes")
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
+    inner: set[tuple[str, str, str]] = set()
     unread = 0
     for i, entry in enumerate(cast("list[Any]", value)):
         where = f"[{i}]"
@@ -60,13 +63,30 @@ def read(request: Request) -> ToolCircuit:
         score = scored(float(effect)) if isinstance(effect, int | float) else None
         unread += effect is not None and score is None
         name = f"{parent}{_shown(source)}->{child}{_shown(at)}"
-        edges.append(Edge(name, node_of(nodes, writes), node_of(nodes, reads), True, score))
+        edges.append(Edge(name, node_of(nodes, writes), node_of(nodes, reads), True, score, _port(child)))
+        if writes.name == reads.name:
+            inner.add((reads.name, parent.rpartition("hook_")[2], child.rpartition("hook_")[2]))
     notes = (f"{unread} effects are not numbers and are not read",) if unread else ()
-    between = tuple(edge for edge in edges if edge.source != edge.target)
-    inside = len(edges) - len(between)
+    inside = sum(edge.source == edge.target for edge in edges)
     if inside:
         notes += (f"{inside} edges from a head's or MLP's own hook points to each other are taken for the node itself",)
-    return ToolCircuit("acdc", tuple(nodes.values()), tuple(edges), listed="kept", about="edges", notes=notes)
+    told = tuple(replace(edge, cut=bool(inner) and not _goes_on(edge, nodes[edge.target], inner)) for edge in edges)
+    return ToolCircuit("acdc", tuple(nodes.values()), told, listed="kept", about="edges", notes=notes)
+
+
+def _port(hook: str) -> Port | None:
+    found = _READS.search(hook)
+    return cast("Port", found[1]) if found is not None else None
+
+
+def _goes_on(edge: Edge, target: Node, inner: set[tuple[str, str, str]]) -> bool:
+    """Whether the file keeps what leads from where an edge ends to the output of the head or MLP that it ends in."""
+    if edge.source == edge.target or target.kind not in ("head", "mlp"):
+        return True
+    if target.kind == "mlp":
+        return (target.name, "mlp_in", "mlp_out") in inner
+    ports = (edge.port,) if edge.port is not None else ("q", "k", "v")
+    return all({(target.name, f"{port}_input", port), (target.name, port, "result")} <= inner for port in ports)
 
 
 def _four(key: object) -> bool:

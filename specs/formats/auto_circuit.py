@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any, cast
 
 from specs.errors import InputError
-from specs.foreign.circuit import Edge, Node, Request, ToolCircuit, scored
+from specs.foreign.circuit import Edge, Node, Port, Request, ToolCircuit, scored
 from specs.foreign.names import short_node
 from specs.foreign.pickles import read_archive, rows
 
@@ -48,7 +48,7 @@ def read(request: Request) -> ToolCircuit:
             reader, label = shape.reader(module, head, end)
             for source, score in zip(writers, by_position[at][head], strict=True):
                 edge = f"{source}->{label}" + (f"@{at}" if module.positions else "")
-                edges.append(Edge(edge, source, reader.name, None, scored(float(score))))
+                edges.append(Edge(edge, source, reader.name, None, scored(float(score)), module.reads))
     notes = (f"edges are scored at each of {positions} positions; a node stands for all of them",) if positions > 1 else ()
     return ToolCircuit("auto-circuit", (*nodes.values(), end), tuple(edges), about="edges", notes=notes)
 
@@ -63,6 +63,11 @@ class _Module:
     positions: int
     heads: int
     writers: int
+
+    @property
+    def reads(self) -> Port | None:
+        """For queries, keys or values alone; None for all."""
+        return cast("Port", self.port[0]) if self.port in ("q_input", "k_input", "v_input") else None
 
 
 def _module(name: str, value: Any, file: str) -> _Module:

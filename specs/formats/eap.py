@@ -13,14 +13,14 @@ from typing import Any, cast
 
 from specs.document import Value, read_document
 from specs.errors import InputError
-from specs.foreign.circuit import Edge, Node, Request, ToolCircuit, scored
+from specs.foreign.circuit import Edge, Node, Port, Request, ToolCircuit, scored
 from specs.foreign.expect import Place, flag, listing, mapping, number
 from specs.foreign.names import short_node
 from specs.foreign.pickles import read_archive, rows
 
 __all__ = ["read"]
 
-_EDGE = re.compile(r"(?P<source>[^<>]+)->(?P<target>[^<>]+?)(<[qkv]>)?")
+_EDGE = re.compile(r"(?P<source>[^<>]+)->(?P<target>[^<>]+?)(<(?P<port>[qkv])>)?")
 
 
 def read(request: Request) -> ToolCircuit:
@@ -41,13 +41,13 @@ def _document(file: str) -> ToolCircuit:
     edges: list[Edge] = []
     for name, entry in _items(top, "edges", file):
         place = Place(file, "edges", name)
-        source, target = _ends(name, nodes, place)
+        source, target, port = _ends(name, nodes, place)
         if isinstance(entry, bool):
-            edges.append(Edge(name, source, target, entry))
+            edges.append(Edge(name, source, target, entry, port=port))
             continue
         fields = mapping(entry, place, "in_graph")
         score = scored(number(fields["score"], place.at("score"))) if fields.get("score") is not None else None
-        edges.append(Edge(name, source, target, flag(fields["in_graph"], place.at("in_graph")), score))
+        edges.append(Edge(name, source, target, flag(fields["in_graph"], place.at("in_graph")), score, port))
     return ToolCircuit("eap", tuple(nodes.values()), tuple(edges))
 
 
@@ -84,11 +84,11 @@ def _node(name: str, place: Place) -> Node:
     return node
 
 
-def _ends(name: str, nodes: dict[str, Node], place: Place) -> tuple[str, str]:
+def _ends(name: str, nodes: dict[str, Node], place: Place) -> tuple[str, str, Port | None]:
     found = _EDGE.fullmatch(name)
     if found is None or found["source"] not in nodes or found["target"] not in nodes:
         raise place.error(f"an edge called {name!r}", "`source->target`, both of them nodes of the file")
-    return found["source"], found["target"]
+    return found["source"], found["target"], cast("Port | None", found["port"])
 
 
 def _tensors(file: str) -> ToolCircuit:
@@ -120,7 +120,8 @@ def _tensors(file: str) -> ToolCircuit:
         for i, source in enumerate(sources):
             # The tensors have room for edges that no model has, and the tool sets some of them.
             if _reads(reader, nodes[source], bool(cast("dict[str, Any]", top).get("cfg", {}).get("parallel_attn_mlp"))):
-                edges.append(Edge(f"{source}->{name}", source, target, bool(flags[i][j]), scored(float(scores[i][j]))))
+                score, port = scored(float(scores[i][j])), cast("Port | None", name.partition("<")[2][:1] or None)
+                edges.append(Edge(f"{source}->{name}", source, target, bool(flags[i][j]), score, port))
     return ToolCircuit("eap", tuple(nodes.values()), tuple(edges))
 
 

@@ -6,8 +6,10 @@ A list of `[writer, reader]`, the edges that are kept: writers `tok_embeds`, `po
 
 from __future__ import annotations
 
+from typing import cast
+
 from specs.document import read_document
-from specs.foreign.circuit import Edge, Node, Request, ToolCircuit, node_of
+from specs.foreign.circuit import Edge, Node, Port, Request, ToolCircuit, node_of
 from specs.foreign.expect import Place, listing, text
 from specs.foreign.names import short_node
 
@@ -28,7 +30,8 @@ def read(request: Request) -> ToolCircuit:
         source, target = (text(end, place.at(i, j)) for j, end in enumerate(ends))
         writer, reader = _writer(source, place.at(i, 0)), _reader(target, place.at(i, 1))
         name = f"{source}->{target}"
-        edges[name] = Edge(name, node_of(nodes, writer), node_of(nodes, reader), True)
+        port = cast("Port", target[-1]) if reader.kind == "head" else None
+        edges[name] = Edge(name, node_of(nodes, writer), node_of(nodes, reader), True, port=port)
     return ToolCircuit("edge-pruning", tuple(nodes.values()), tuple(edges.values()), listed="kept", about="edges")
 
 
