@@ -54,8 +54,9 @@ _STARTS = {
     "figure": (b"\x89PNG", b"%PDF", b"<?xml", b"<svg"),
     "counterexample": (b"sat\n", b"unsat\n", b"unknown\n"),
     "page": (b"<!doctype html>",),
+    "model": (),
 }
-"""How a file of each kind starts; circuits start as reports do."""
+"""How a file of each kind starts; circuits start as reports do. A model is never replaced."""
 
 
 def check_writable(path: str, where: str, inputs: tuple[str, ...] = (), kind: str = "report") -> None:
