@@ -20,7 +20,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from verify.cli import _code
-from verify.commands import running as command
+from verify.commands import codes
 from verify.render.progress import said
 from verify.report import Report, read_report
 
@@ -245,7 +245,7 @@ def test_progress_says_where_it_is() -> None:
 def test_every_exit_code_of_the_contract_is_used(verdict: str, status: str | None, code: int) -> None:
     found = {"level": "local", "proven": status == "proven", "status": status, "reached": "none"} if status else None
     report = Report.model_validate({"verdict": verdict, "minimality": found, "backend": "native", "seed": 0, "time_s": 0.0})
-    assert command.code_of(report) == code and command.INTERRUPTED == 130
+    assert codes.code_of(report) == code and codes.INTERRUPTED == 130
 
 
 def test_the_names_of_searches_are_those_that_there_are() -> None:

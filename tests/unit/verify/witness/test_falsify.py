@@ -112,8 +112,14 @@ class _Noisy(Runtime):
     def outputs(self, x: Array) -> Array:
         return self.original.outputs(x)
 
-    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
-        return self.original.activations(x, sites)
+    def activations(
+        self,
+        x: Array,
+        sites: Collection[str],
+        kept: Mapping[str, Mask] | None = None,
+        patch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        return self.original.activations(x, sites, kept, patch)
 
     def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
         return self.original.intervened(x, kept, patch) + np.float32(self.noise)
