@@ -22,6 +22,7 @@ from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.programs import check_program, open_case
 from tests.laws.affine import check_affine
 from tests.laws.backend import check_all_kept, check_sound
+from tests.laws.edges import check_patched
 from tests.laws.elementwise import check_elementwise
 from tests.laws.examples import collect
 from tests.laws.joint import before, check_joint
@@ -168,6 +169,11 @@ def _tokens() -> None:
     check_choices(1)
 
 
+def _edges() -> None:
+    for seed in range(4):
+        check_patched(seed)
+
+
 LAWS: Mapping[str, Callable[[], None]] = {
     "affine": _affine,
     "elementwise": _elementwise,
@@ -176,6 +182,7 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "trace": _trace,
     "trace in float32": _trace_in_float32,
     "bound": _bound,
+    "edges": _edges,
     "monotone": _monotone,
     "all kept": _all_kept,
     "subproblem": _subproblem,

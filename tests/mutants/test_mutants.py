@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutants import domains, joint, jumps, operators, patching, programs, searches, tokens
+from tests.mutants import domains, joint, jumps, operators, patching, programs, searches, streams, tokens
 from tests.mutants.battery import LAWS
 from tests.mutants.planting import MUTANTS, Mutant
 
 # Imported for what they plant.
-assert domains and joint and jumps and operators and patching and programs and searches and tokens
+assert domains and joint and jumps and operators and patching and programs and searches and streams and tokens
 
 
 @pytest.mark.parametrize("law", LAWS)

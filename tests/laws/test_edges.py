@@ -1,0 +1,17 @@
+"""Edges do what path patching does, and are bounded soundly under every kind of patching that takes values of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.laws.edges import check_bounded, check_patched
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_graph_of_edges_is_path_patching(seed: int) -> None:
+    check_patched(seed)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
+def test_edges_are_bounded_soundly(seed: int) -> None:
+    check_bounded(seed)
