@@ -68,7 +68,7 @@ def read_archive(file: str) -> Any:
             for part in parts:
                 if part.filename.endswith(".pkl"):
                     _scan(archive.read(part), file, _TENSORS)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, ValueError, EOFError, KeyError) as error:
         said = f"not an archive of torch.save ({error})"
         raise InputError(file, "", said, "torch 1.6 or later writes one", "load and save it again") from None
     import torch

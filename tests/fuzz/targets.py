@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.golden.conftest import save_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE, MODELS = ROOT / "benchmarks" / "suites" / "digits", ROOT / "benchmarks" / "models"
+FOREIGN = ROOT / "tests" / "fixtures" / "circuits"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +152,111 @@ def _read_vnnlib(path: Path) -> object:
         return read_question(str(path), {"": str(model)})
 
 
+def _foreign(*endings: str) -> Callable[[Path], Sequence[bytes]]:
+    no_circuits = ("auto_circuit_edges", "map")
+    found = (path for path in sorted(FOREIGN.iterdir()) if path.suffix in endings and path.stem not in no_circuits)
+    return lambda _: [path.read_bytes() for path in found]
+
+
+def _read_foreign(path: Path) -> object:
+    """By every importer; refused where none reads it."""
+    from specs.errors import InputError
+    from specs.foreign.circuit import Request
+    from specs.formats import formats, reader
+
+    found: list[object] = []
+    refusals: list[InputError] = []
+    for name in formats():
+        for listed in (None, "kept"):
+            try:
+                found.append(reader(name)(Request(str(path), listed)))
+            except InputError as error:
+                refusals.append(error)
+    if wrong := next((error for error in refusals if not found or "\n" in str(error)), None):
+        raise wrong
+    return found
+
+
+def _journals(folder: Path) -> Sequence[bytes]:
+    """Those of two searches that were stopped: answers, proofs and witnesses; an empty one."""
+    from verify.ladder.round import Decision
+    from verify.minimize.oracle import Answer
+    from verify.search.journal import Journal
+    from verify.verdict import Certified
+    from verify.witness.pool import Points
+
+    found = [b""]
+    for number in range(2):
+        journal = Journal(str(folder / f"made{number}"), "question", resume=False)
+        journal.answered(frozenset({0, 3, 70}), Answer.YES, [Decision(Certified(0.25), 0.1, "bound")] * (number + 1))
+        journal.answered(frozenset(), Answer.NO, None)
+        journal.witnessed(number, Points(torch.rand(2, 1, 4), {"relu_1": torch.rand(2, 1, 6)}))
+        journal.close()
+        found.append((folder / f"made{number}").read_bytes())
+    return found
+
+
+def _read_journal(path: Path) -> object:
+    from verify.search.journal import Journal
+
+    journal = Journal(str(path), "question", resume=True)
+    journal.close()
+    return journal.learned
+
+
+def _suites(_: Path) -> Sequence[bytes]:
+    return [path.read_bytes() for path in sorted((ROOT / "verify" / "bench" / "suites").glob("*.yaml"))]
+
+
+def _read_suite(path: Path) -> object:
+    from verify.bench.suite import read_suite
+
+    return read_suite(path)
+
+
+def _minimal(folder: Path) -> None:
+    from tests.unit.verify.check.questions import MINIMAL, found_minimal
+
+    found_minimal(folder, *MINIMAL["cardinal, monotone"])
+
+
+def _split(folder: Path) -> None:
+    import verify
+    from tests.unit.verify.check.questions import LINF, written
+
+    circuit, spec = written(folder, {**LINF, "epsilon": 0.4}, tolerance=0.176)
+    assert verify.certify(circuit, spec=spec, certificate=folder / "cert").verdict == "certified"
+
+
+def _certificate(make: Callable[[Path], None], file: str) -> Callable[[Path], Sequence[bytes]]:
+    """One of the two files of a certificate; the other, and what it names, is beside."""
+
+    def corpus(folder: Path) -> Sequence[bytes]:
+        make(folder)
+        return [(folder / "cert" / file).read_bytes()]
+
+    return corpus
+
+
+def _read_certificate(path: Path) -> object:
+    """With the hashes of the certificate made anew, so that what is behind them is reached."""
+    from specs.errors import InputError
+    from verify.check.certificate import MANIFEST, PROOF, confirm, digest, sha256_of
+    from verify.check.program import Rejected
+
+    folder = path.parent
+    # What is no document of which there is a hash, the checker is given as it is.
+    with suppress(ValueError, TypeError, RecursionError, KeyError):
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest["proof"] = sha256_of(folder / PROOF)
+        manifest["sha256"] = digest(manifest)
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+    try:
+        return confirm(folder)
+    except Rejected as error:
+        raise InputError(str(path), "", str(error)) from None
+
+
 def _read_circuit(path: Path) -> object:
     from specs.load import read_circuit
 
@@ -193,6 +300,21 @@ TARGETS: dict[str, Target] = {
     "npz": Target("arrays.npz", _npz, archive_changed, _read_array),
     "npy": Target("arrays.npy", _arrays, bytes_changed, _read_array),
     "onnx": Target("model.onnx", _onnx, graph_changed, _read_model),
+    "journal": Target("c.json.journal", _journals, mixed(bytes_changed, words_changed), _read_journal),
+    "suite": Target("suite.yaml", _suites, mixed(bytes_changed, words_changed), _read_suite),
+    "foreign-json": Target(
+        "circuit.json", _foreign(".json"), mixed(document_changed, document_changed, words_changed), _read_foreign
+    ),
+    "foreign-pt": Target("circuit.pt", _foreign(".pt"), archive_changed, _read_foreign),
+    "foreign-pkl": Target("circuit.pkl", _foreign(".pkl"), bytes_changed, _read_foreign),
+    "certificate": Target(
+        "cert/certificate.json",
+        _certificate(_minimal, "certificate.json"),
+        mixed(document_changed, words_changed),
+        _read_certificate,
+    ),
+    "proof": Target("cert/proof.npz", _certificate(_split, "proof.npz"), archive_changed, _read_certificate),
+    "refutations": Target("cert/proof.npz", _certificate(_minimal, "proof.npz"), archive_changed, _read_certificate),
     "pt2": Target("model.pt2", _pt2, archive_changed, _read_model),
     "vnnlib": Target(
         "query.vnnlib", lambda _: [QUERY.encode(), QUERY_2.encode()], mixed(bytes_changed, words_changed), _read_vnnlib

@@ -18,7 +18,7 @@ def fuzzed(target: str, count: int, seed: str, timeout_s: float) -> None:
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
-FEW = {"pt2": 10, "onnx": 60}
+FEW = {"pt2": 10, "onnx": 60, "certificate": 30, "proof": 30, "refutations": 30}
 """Cases of readers that take long: 100 of any other."""
 
 

@@ -72,6 +72,11 @@ class Confirmed:
 def confirm(folder: Path) -> Confirmed:
     """Check a certificate against the files that it names. Raises: Rejected: it proves nothing, and why; InputError: a
     malformed file."""
+    with np.errstate(all="ignore"):  # a number that is none proves nothing, which is looked at where it matters
+        return _confirmed(folder)
+
+
+def _confirmed(folder: Path) -> Confirmed:
     document = read_document(str(folder / MANIFEST))
     manifest = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
     if manifest.get("format") != FORMAT:
@@ -151,11 +156,14 @@ def _arrays(path: Path, stated: str) -> dict[str, NDArray[Any]]:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise Rejected(f"{path.name} would unpack to more than {MAX_BYTES} bytes")
         with np.load(io.BytesIO(content), allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+            arrays: dict[str, Any] = {name: found[name] for name in found.files}
     except OSError as error:
         raise Rejected(f"{path} cannot be read ({error.strerror})") from None
     except _BROKEN as error:
         raise Rejected(f"{path.name} is damaged ({error})") from None
+    if strange := next((name for name, value in arrays.items() if not isinstance(value, np.ndarray)), None):
+        raise Rejected(f"{path.name} holds {strange[:80]!r}, which is no array")
+    return arrays
 
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, KeyError)
