@@ -5,6 +5,13 @@ producer as read by one consumer. `rewired` gives a consumer a sum of its own ov
 another, are a tensor, named as the consumer, whose readers are that sum and no one else. To replace a part of it is to patch
 one edge, so an edge is a component of an ordinary gate, for every domain and every kind of patched value. Copied are only the
 operators between the sum and its consumer, once for a consumer (for each head of it), never once for an edge.
+
+What is known of monotonicity carries over, as an edge is a component of a gate like any other. Closed patching: let every
+edge, and every other component, take any value of the interval that interval propagation through the rewired graph gives it. By
+induction in graph order all values stay in theirs: a consumer's own sum adds up values of its edges' intervals, kept or
+patched, so it is in that sum's interval, and propagation is inclusion-isotonic from there on. A kept edge's value, which is its
+producer's, is thus one that it might be patched with. For `resample`, edges of one consumer are not upstream of one another,
+however their producers are: what a producer reads is changed by edges into that producer alone.
 """
 
 from __future__ import annotations

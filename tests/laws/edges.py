@@ -21,9 +21,10 @@ from specs import patching as records
 from specs.agreement import Logits
 from specs.margins import agreement_margins
 from specs.reach import patched_from
+from tests.laws.monotone import check_monotone
 from tests.residual import HEADS, POSITIONS, WIDTH, Blocks, Patch, patched
 
-__all__ = ["check_bounded", "check_patched", "lowered"]
+__all__ = ["check_bounded", "check_closed", "check_patched", "lowered"]
 
 CONSUMERS = ("q1", "k1", "v1", "up1", "q2", "k2", "v2", "up2", "out")
 
@@ -79,6 +80,19 @@ def check_patched(seed: int) -> None:
         wanted = patched(module, x[i], _patch(reads, masks[i], values))[0]
         assert torch.allclose(found[i], wanted, rtol=0, atol=1e-9), "a graph of edges differs from path patching"
     assert torch.allclose(found[3], graph(x)[3], rtol=0, atol=1e-9), "with all edges kept it is not the model"
+
+
+def check_closed(seed: int) -> int:
+    """What is called monotone of edges is: a kept edge computes what it may be patched with. How many claims were."""
+    module = Blocks(norm=False, seed=seed).double()
+    graph, random = lowered(module), torch.Generator().manual_seed(seed)
+    reads = _reads(graph)
+    chosen = [read for read in reads if float(torch.rand((), generator=random)) < 0.4] or reads[-1:]
+    boxes = {read.consumer: torch.full(read.stacked, 0.5, dtype=torch.float64) for read in chosen}
+    gates = Gates(tuple(Gate(r.consumer, r.group[0], r.group[1], Box(-boxes[r.consumer], boxes[r.consumer])) for r in chosen))
+    region = Box(*(torch.full((1, POSITIONS, 2), end, dtype=torch.float64) for end in (-0.1, 0.1)))
+    margins = agreement_margins(Logits.model_construct(tolerance=0.5), graph.shape(graph.output))
+    return check_monotone(Query(rewired(graph, chosen), gates, region, margins), seed)
 
 
 def check_bounded(seed: int, samples: int = 24) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.laws.edges import check_bounded, check_patched
+from tests.laws.edges import check_bounded, check_closed, check_patched
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_graph_of_edges_is_path_patching(seed: int) -> None:
     check_patched(seed)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_called_monotone_of_edges_is(seed: int) -> None:
+    assert check_closed(seed) >= 1
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
