@@ -26,7 +26,7 @@ __all__ = ["EnumerationRung"]
 _MOST = 1 << 24
 """Regions of more points are not looked at one by one."""
 
-_BYTES = 1 << 25
+_BYTES = 1 << 26
 """Working memory of one batch of points."""
 
 _PASSES = 6
@@ -40,7 +40,7 @@ class EnumerationRung(Rung):
     values are free inside boxes it proves what intervals can.
     """
 
-    name, kind, prior = "enumeration", "exact", 0.9
+    name, kind, prior = "enumeration", "exact", 0.99
 
     def __init__(self, evidence: Evidence, cost: Cost) -> None:
         self.evidence, self.cost = evidence, cost

@@ -1,0 +1,7 @@
+"""Circuits of small transformers, decided over all their inputs: what is proven, by what, and at what cost.
+
+    python -m benchmarks.transformers [NAME ...] [--data DIR] [--out docs/results/transformers.md]
+
+A section a file: compiled programs, a recogniser of brackets, modular addition, Max-of-4, induction. Public models lie in
+`--data` (see `certify bench`); those trained here in `benchmarks/models`.
+"""

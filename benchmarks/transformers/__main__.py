@@ -1,0 +1,53 @@
+"""`python -m benchmarks.transformers`: see the package."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.transformers import dyck, induction, max_of_four, modadd, tracr
+
+_SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
+    "tracr": ("Compiled programs (Tracr)", tracr.section),
+    "dyck": ("Brackets", dyck.section),
+    "modadd": ("Modular addition", modadd.section),
+    "max_of_four": ("Max-of-4", max_of_four.section),
+    "induction": ("Induction", induction.section),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[[], *_SECTIONS], metavar="NAME", help=", ".join(_SECTIONS))
+    parser.add_argument("--data", type=Path, default=Path("bench"), help="folder with the public models (models/*.onnx)")
+    parser.add_argument("--out", type=Path, help="Markdown file whose sections are replaced (default: print them)")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in given.names or list(_SECTIONS):
+        title, make = _SECTIONS[name]
+        began = time.monotonic()
+        text = (
+            f"## {title}\n\n{make(given.data)}\n`python -m benchmarks.transformers {name}`: {time.monotonic() - began:.0f} s.\n"
+        )
+        if given.out is None:
+            print(text, flush=True)
+        else:
+            written = given.out.read_text(encoding="utf-8") if given.out.exists() else "# Transformers\n"
+            given.out.write_text(replaced(written, title, text), encoding="utf-8")
+
+
+def replaced(written: str, title: str, text: str) -> str:
+    """A Markdown text with one section replaced, or added at its end."""
+    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    if pattern.search(written):
+        return pattern.sub(lambda _: text + "\n", written).rstrip() + "\n"
+    return written.rstrip() + "\n\n" + text
+
+
+if __name__ == "__main__":
+    main()
