@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
@@ -15,9 +16,13 @@ from specs.errors import InputError
 
 __all__ = ["agreement_margins", "check_outputs", "deviation", "top_differences"]
 
+_MOST = 1 << 28
+"""Coefficients of all forms of a claim: 2 GB."""
+
 
 def check_outputs(record: records.Agreement, shape: Shape, *, file: str) -> None:
-    """Raises: InputError: an output that the model does not have, or top1 of a single output."""
+    """Raises: InputError: an output that the model does not have, top1 of a single output, or more outputs to compare than fit
+    in memory."""
     size, where = math.prod(shape), "$.agreement"
     if isinstance(record, records.LogitDifference):
         named = [(f"{where}.target", record.target), (f"{where}.against", record.against)]
@@ -28,6 +33,10 @@ def check_outputs(record: records.Agreement, shape: Shape, *, file: str) -> None
         if size < 2 and isinstance(record, records.Top1):
             said = "top1, and the model has one output"
             raise InputError(file, f"{where}.metric", said, "two outputs or more", "use `metric: output`")
+    pairs = size * (size - 1) if isinstance(record, records.Top1) else 2 * size
+    if not named and pairs * size > _MOST:
+        said = f"{record.metric} over {size} outputs"
+        raise InputError(file, where, said, "fewer to compare", "name some: `metric: output` or `logit_difference`")
     for place, output in named:
         if output >= size:
             raise InputError(file, place, f"output {output}", f"the model has {size} outputs", f"use 0..{size - 1}")
@@ -50,20 +59,27 @@ def agreement_margins(record: records.Agreement, shape: Shape, tops: list[int] |
     the model.
     """
     n = math.prod(shape)
-    unit = torch.eye(n, dtype=torch.float64)
     if isinstance(record, records.Feature):
-        return _thresholds(record, unit.reshape(-1, *shape))
+        return _thresholds(record, _units(range(n), n).reshape(-1, *shape))
     if isinstance(record, records.Top1):
-        return _top1(record, unit, shape, list(range(n)) if tops is None else tops)
+        return _top1(record, _units(range(n), n), shape, list(range(n)) if tops is None else tops)
     if isinstance(record, records.LogitDifference):
-        forms = (unit[record.target] - unit[record.against]).unsqueeze(0)
+        target, against = _units((record.target, record.against), n)
+        forms = (target - against).unsqueeze(0)
     else:
-        forms = unit if record.outputs is None else unit[list(record.outputs)]
+        forms = _units(range(n) if record.outputs is None else record.outputs, n)
     both = torch.cat([forms, -forms]).reshape(-1, *shape)
     offset = torch.zeros(len(both), dtype=torch.float64)
     if isinstance(record, records.Logits) and record.norm != "linf":
         return Norm(both, -both, offset, record.tolerance, 1 if record.norm == "l1" else 2)
     return Clauses(both, -both, offset + record.tolerance, torch.arange(len(both)).unsqueeze(1))
+
+
+def _units(chosen: Sequence[int], n: int) -> Tensor:
+    """The unit vectors of some outputs. Not rows of an identity matrix: of fifty thousand tokens that is 20 GB."""
+    rows = torch.zeros((len(chosen), n), dtype=torch.float64)
+    rows[torch.arange(len(chosen)), torch.tensor(list(chosen), dtype=torch.long)] = 1
+    return rows
 
 
 def _thresholds(record: records.Feature, unit: Tensor) -> Margins:
