@@ -196,4 +196,6 @@ def _shared(trace: Trace, op: Affine, inputs: Sequence[str], v: Tensor) -> tuple
     with torch.enable_grad():
         shapes = [(len(v), *trace.graph.shape(x)) for x in inputs]
         zeros = [torch.zeros(shape, dtype=v.dtype, device=v.device, requires_grad=True) for shape in shapes]
-        return torch.autograd.grad((op.magnitude(*zeros) * v).sum(), zeros)
+        total = (op.magnitude(*zeros) * v).sum()
+        # An operator need not read all of its inputs: the padding of a pooled maximum takes of one only its shape.
+        return torch.autograd.grad(total, zeros, allow_unused=True, materialize_grads=True)

@@ -87,7 +87,7 @@ class Journal:
         for number, line in enumerate(lines, 1):
             try:
                 self._read(number, json.loads(line), question)
-            except (ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError, zlib.error, RecursionError) as error:
                 said = f"no line of a journal ({type(error).__name__})", "what this tool wrote", "delete the file to start anew"
                 raise InputError(self.path, f"line {number}", *said) from None
 
