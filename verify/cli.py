@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from verify.command_line import converting, deciding, files, searching
+from verify.command_line import carrying, converting, deciding, files, searching
 from verify.command_line.group import cli
 from verify.commands.codes import BAD_REQUEST, BROKEN, INTERRUPTED
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
-assert converting and deciding and files and searching  # imported for the commands that they define
+assert carrying and converting and deciding and files and searching  # imported for the commands that they define
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
