@@ -27,6 +27,7 @@ from specs.patches import patch_boxes
 from specs.reach import patched_from, second_regions
 from specs.sets import read_regions
 from specs.spec import Spec
+from specs.tokens import check_tokens
 
 __all__ = ["Claim", "Component", "Problem", "encode", "encode_scope"]
 
@@ -109,6 +110,7 @@ def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: st
     seconds = second_regions(spec.patching, model, len(regions), file=spec.file)
     claims: list[Claim] = []
     for (label, region, center), second in zip(regions, seconds, strict=True):
+        check_tokens(region, model.tokens, file=spec.file, where="$.input")
         box = region.box()
         model.check(box.lower, box.upper)
         query = Query(graph, gates, region, _margins(spec, graph, region))

@@ -39,7 +39,8 @@ class Model:
 
     `source` is the file or a description; `sha256` that of the file's bytes (of a module: of its state's names and bytes);
     `dtype` the type of the model's input; `operators` the model's own name of the operator that computes a tensor. With
-    `dropped_softmax` the output is the input of the softmax that the model ends in.
+    `dropped_softmax` the output is the input of the softmax that the model ends in. With `tokens` the model takes token
+    numbers, and `graph` and `runtime` one-hot rows in their place, which nothing but one-hot rows may stand for.
     """
 
     graph: Graph
@@ -49,6 +50,7 @@ class Model:
     dtype: torch.dtype = torch.float32
     dropped_softmax: bool = False
     operators: Mapping[str, str] = field(default_factory=dict[str, str])
+    tokens: bool = False
 
     def sites(self) -> tuple[Site, ...]:
         """Every tensor that the model's author named, in order of evaluation. The input is left out; so is the output, but
@@ -120,7 +122,7 @@ class Model:
         Shapes: `lower`, `upper` broadcast to the input's. Raises: InputError: an output differs by more than 1e-4 of the
         largest output, so our reading of the model is wrong (or the model is numerically unstable there).
         """
-        compare(self.graph, self.runtime, self.dtype, self.source, lower, upper, seed)
+        compare(self.graph, self.runtime, self.dtype, self.source, lower, upper, seed, self.tokens)
 
 
 def load_model(

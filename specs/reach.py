@@ -13,6 +13,7 @@ from specs import patching as records
 from specs.errors import InputError
 from specs.model import Model
 from specs.sets import read_regions
+from specs.tokens import check_tokens
 
 __all__ = ["patched_from", "second_regions"]
 
@@ -35,6 +36,7 @@ def second_regions(patching: records.Patching, model: Model, count: int, *, file
             file, where, f"{len(found)} regions", f"one for all, or one for each of the {count} that `input` states"
         )
     for region in found:
+        check_tokens(region, model.tokens, file=file, where=where)
         box = region.box()
         model.check(box.lower, box.upper)
     return list(found) if len(found) == count else [found[0]] * count

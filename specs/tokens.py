@@ -10,11 +10,12 @@ from torch import Tensor
 
 from bounds import tokens as sets
 from bounds.ops.base import Shape
+from bounds.region import Region
 from specs import region as records
 from specs.arrays import resolve
 from specs.errors import InputError
 
-__all__ = ["read_tokens"]
+__all__ = ["check_tokens", "read_tokens"]
 
 _LISTED = 1 << 20
 """The most sums of rows that are listed."""
@@ -43,6 +44,16 @@ def read_tokens(record: records.Tokens, shape: Shape, *, file: str, where: str) 
         raise InputError(file, f"{where}.positions", f"{whole.count} sums", f"at most {_LISTED}", "fewer alternatives")
     ids = whole.listed(0, whole.count).argmax(2)
     return sets.Tokens(allowed, shape, record.epsilon, ids, True)
+
+
+def check_tokens(region: Region, tokens: bool, *, file: str, where: str) -> None:
+    """Raises: InputError: the model takes token numbers (`tokens`), and the region has points that are none."""
+    if tokens and not (isinstance(region, sets.Tokens) and region.radius == 0 and not region.bag):
+        raise InputError(
+            file, where, "a region of points that are no tokens",
+            "`kind: tokens`, without epsilon, as the model takes token numbers",
+            "for a ball around them, give a model that takes one-hot rows",
+        )  # fmt: skip
 
 
 def _allowed(record: records.Tokens, positions: int | None, vocabulary: int, file: str, where: str) -> Tensor:

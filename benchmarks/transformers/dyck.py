@@ -57,5 +57,5 @@ _TEXT = """`dyck10_transformer` tells whether ten brackets are balanced: two lay
 1,024 sequences the circuit's first output is the model's (within 0.001, so that rounding decides nothing). Zero patching of
 heads and whole MLPs."""
 
-_BALLS = """The circuit that was found, on balls: every coordinate of the one-hot rows may lie up to the radius off, around every
-64th sequence; 20 s each."""
+_BALLS = """The circuit that was found, on balls: every coordinate of the one-hot rows may lie up to the radius off, around
+every 64th sequence; 20 s each."""

@@ -80,7 +80,7 @@ def _scores(model: Model, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     patterns = torch.stack([found[name][:, 0] for name in names])
     before = patterns.diagonal(-1, 3, 4).mean((1, 3))
     at = (ids[:, :-1] == ids[:, -1:]).float().argmax(1) + 1
-    after = patterns[:, torch.arange(len(ids)), :, -1, at].mean(1)
+    after = patterns[:, :, :, -1].gather(3, at[None, :, None, None].expand(*patterns.shape[:3], 1)).squeeze(3).mean(1)
     return before, after
 
 

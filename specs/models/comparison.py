@@ -23,9 +23,17 @@ _SAMPLES, _INTERVENED, _GATED = 8, 4, 6
 
 
 def compare(
-    graph: Graph, runtime: Runtime, dtype: torch.dtype, shown: str, lower: Tensor | float, upper: Tensor | float, seed: int
+    graph: Graph,
+    runtime: Runtime,
+    dtype: torch.dtype,
+    shown: str,
+    lower: Tensor | float,
+    upper: Tensor | float,
+    seed: int,
+    tokens: bool = False,
 ) -> None:
-    """Evaluate both at random inputs of a box, as they are and with random patches at random sites.
+    """Evaluate both at random inputs of a box, as they are and with random patches at random sites; with `tokens` at one-hot
+    rows of what the box allows.
 
     Shapes: `lower`, `upper` broadcast to the input's. Raises: InputError: the outputs' shapes differ, or they differ by more
     than 1e-4 of the largest output.
@@ -34,6 +42,8 @@ def compare(
     low, high = (torch.as_tensor(end, dtype=torch.float64).expand(graph.input_shape) for end in (lower, upper))
     t = torch.rand((_SAMPLES, *graph.input_shape), generator=random, dtype=torch.float64)
     x = (low + t * (high - low)).to(dtype).double()
+    if tokens:
+        x = torch.nn.functional.one_hot(torch.where(high > 0, t, -1.0).argmax(-1), graph.input_shape[-1]).double()
     sites = [node.name for node in graph.nodes if node.site and node.name != graph.output]
     chosen = [sites[int(i)] for i in torch.randperm(len(sites), generator=random)[:_GATED]]
     values = graph.evaluate(x, keep=frozenset(chosen))

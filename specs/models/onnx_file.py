@@ -12,6 +12,7 @@ from onnx import external_data_helper, inliner, numpy_helper
 from bounds.ops.base import Shape
 from specs.errors import InputError
 from specs.models.onnx_size import check_functions, check_tensors
+from specs.models.onnx_tokens import INTEGERS, one_hot
 from specs.models.runtime import Array
 
 __all__ = ["OLDEST", "File", "parse"]
@@ -28,10 +29,12 @@ _TYPES: dict[int, torch.dtype] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class File:
-    """A checked model with one input and one output. `original` is as read (external data inside), `model` has local functions
-    inlined; `input_shape` is at batch size one."""
+    """A checked model with one input and one output. `original` is as read (external data inside), `run` has local functions
+    inlined; `model` is what is read: `run`, or where that takes token numbers (`tokens`) one that takes one-hot rows.
+    `input_shape` is at batch size one."""
 
     original: onnx.ModelProto
+    run: onnx.ModelProto
     model: onnx.ModelProto
     constants: dict[str, Array]
     input: str
@@ -39,6 +42,7 @@ class File:
     dtype: torch.dtype
     output: str
     opset: int
+    tokens: bool = False
 
 
 def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: Shape | None = None) -> File:
@@ -79,19 +83,21 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
         raise InputError(
             shown, "", f"{len(graph.output)} outputs ({names})", "a model with one output is needed", "export only one"
         )
-    kind = inputs[0].type.tensor_type.elem_type
+    kind, name = inputs[0].type.tensor_type.elem_type, inputs[0].name
+    shape, run, tokens = _shape(inputs[0], shown, input_shape), model, kind in INTEGERS
+    if tokens:
+        model, shape, kind = one_hot(model, name, shape, constants, shown)
     if kind not in _TYPES:
-        name = next((word for word, n in onnx.TensorProto.DataType.items() if n == kind), str(kind))
+        word = next((word for word, n in onnx.TensorProto.DataType.items() if n == kind), str(kind))
         raise InputError(
             shown,
             "",
-            f"input {inputs[0].name!r} has type {name}",
-            "float16, float or double is needed",
+            f"input {name!r} has type {word}",
+            "float16, float or double is needed, or integers that are looked up in a table",
             "for tokens, take one-hot or embedded ones as input",
         )
-    shape = _shape(inputs[0], shown, input_shape)
-    check_tensors(model, inputs[0].name, shape, shown)
-    return File(original, model, constants, inputs[0].name, shape, _TYPES[kind], graph.output[0].name, opset)
+    check_tensors(model, name, shape, shown)
+    return File(original, run, model, constants, name, shape, _TYPES[kind], graph.output[0].name, opset, tokens)
 
 
 def _is_file(path: Path) -> bool:

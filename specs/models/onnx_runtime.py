@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from specs.models.onnx_tokens import INTEGERS
 from specs.models.runtime import Array, Mask, Runtime
 
 __all__ = ["OnnxRuntime"]
@@ -66,9 +67,8 @@ class OnnxRuntime(Runtime):
 
     def _cast(self, session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds in the types that a session takes."""
-        kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-        wanted = {i.name: kinds[i.type] for i in session.get_inputs() if i.name in feeds}
-        return {name: np.asarray(value, dtype=wanted[name], order="C") for name, value in feeds.items()}
+        wanted = {i.name: _KINDS[i.type] for i in session.get_inputs() if i.name in feeds}
+        return {name: np.asarray(_numbered(value, wanted[name]), wanted[name], order="C") for name, value in feeds.items()}
 
     def _ending(self, model: onnx.ModelProto, outputs: tuple[str, ...] = ()) -> onnx.ModelProto:
         """A copy with some tensors as its outputs, by default `output` alone."""
@@ -108,7 +108,30 @@ class OnnxRuntime(Runtime):
         if self._kinds is None:
             graph = onnx.shape_inference.infer_shapes(self._model).graph
             self._kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
-        return self._kinds.get(tensor) or self._kinds[self._input]
+        own = self._kinds[self._input]
+        return self._kinds.get(tensor) or (own if own not in INTEGERS else onnx.TensorProto.FLOAT)
+
+
+_KINDS: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+
+
+def _numbered(value: Array, kind: Any) -> Array:
+    """One-hot rows as token numbers, where a model takes these. Raises: ValueError: other rows."""
+    if not np.issubdtype(kind, np.integer):
+        return value
+    numbers = value.argmax(-1)
+    if (
+        not np.array_equal(np.take_along_axis(value, numbers[..., None], -1)[..., 0], np.abs(value).sum(-1))
+        or not (value.max(-1) == 1).all()
+    ):
+        raise ValueError("rows that are not one-hot stand for no token")
+    return numbers
 
 
 def _session(model: onnx.ModelProto) -> Any:

@@ -52,8 +52,10 @@ def from_module(module: torch.nn.Module, example: Tensor, source: str) -> Model:
 def _from_onnx(content: bytes, shown: str, digest: str, folder: Path, input_shape: Shape | None) -> Model:
     file = parse(content, shown, folder, input_shape)
     reading = read_graph(file, shown)
-    runtime = OnnxRuntime(file.original, file.model, file.input, reading.output)
-    return Model(reading.graph, runtime, shown, digest, file.dtype, reading.dropped_softmax, reading.operators)
+    runtime = OnnxRuntime(file.original, file.run, file.input, reading.output)
+    return Model(
+        reading.graph, runtime, shown, digest, file.dtype, reading.dropped_softmax, reading.operators, tokens=file.tokens
+    )
 
 
 def _content(path: str, shown: str, where: str, base: Path) -> bytes:
