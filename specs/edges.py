@@ -55,6 +55,7 @@ def read_at(graph: Graph, consumer: str) -> Read | None:
     )
 
 
+@lru_cache(maxsize=4)
 def listed(graph: Graph) -> tuple[Read, ...]:
     """The consumers that people mean, in order: the first projection, or activation, of what reads a stream, the first tensor
     that is cut into heads (queries, keys, values), and an output that is a stream itself."""

@@ -29,8 +29,9 @@ def edges_by_role(model: Model) -> dict[str, Spot]:
         return {}
     found: dict[str, tuple[int, ...]] = {}
     sites: dict[str, str] = {}
+    role = {p.name: _writer(graph, p, layers, readers) for p in {p.name: p for read in reads for p in read.producers}.values()}
     for read in reads:
-        writers = [_writer(graph, producer, layers, readers) for producer in read.producers]
+        writers = [role[producer.name] for producer in read.producers]
         for head in range(read.readers):
             name = readers[read.consumer].replace("*", str(head))
             for i, writer in enumerate(writers):
@@ -54,7 +55,7 @@ def _readers(graph: Graph, reads: Sequence[Read], layers: Sequence[Node]) -> dic
     rest = [read.consumer for read in reads if read.consumer not in named]
     for name in rest:
         layer = sum(places[node.name] < places[name] for node in layers) - 1
-        last = name == rest[-1] and not any(_computes(graph, name, read) for read in reads)
+        last = all(places.get(producer.span.end, -1) < places[name] for read in reads for producer in read.producers)
         named[name] = "logits" if last else f"m{layer}"
     return named if len(set(named.values())) == len(named) and len(named) == len(reads) else None
 
@@ -69,11 +70,6 @@ def _writer(graph: Graph, producer: Producer, layers: Sequence[Node], readers: d
         return mlps[found.start]
     head = producer.name.rpartition("[")[2].rstrip("]") if producer.part is not None else "0"
     return f"a{ends[found.start]}.h{head}"
-
-
-def _computes(graph: Graph, consumer: str, read: Read) -> bool:
-    """Whether some producer of a read is computed from a consumer alone."""
-    return any(span(graph, producer.span.end, lambda name: name == consumer) is not None for producer in read.producers)
 
 
 def _scores(graph: Graph) -> list[Node]:
