@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.transformers import dyck, induction, max_of_four, modadd, tracr
+from benchmarks.transformers import dyck, edges, induction, max_of_four, modadd, tracr
 
 _SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "tracr": ("Compiled programs (Tracr)", tracr.section),
@@ -18,6 +18,7 @@ _SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "modadd": ("Modular addition", modadd.section),
     "max_of_four": ("Max-of-4", max_of_four.section),
     "induction": ("Induction", induction.section),
+    "edges": ("Edges", edges.section),
 }
 
 
