@@ -15,7 +15,7 @@ from bounds.ops.base import Shape
 from bounds.query import Margins, Query
 from bounds.region import Box
 from bounds.twin import reaching
-from specs.agreement import Agreement, LogitDifference, Logits, Output, Top1
+from specs.agreement import Agreement, Feature, LogitDifference, Logits, Output, Top1
 from specs.margins import agreement_margins
 from specs.strategies.graphs import graphs
 from specs.strategies.numbers import tensors
@@ -69,6 +69,7 @@ def margins(draw: st.DrawFn, shape: Shape) -> Margins:
     size, tolerance = math.prod(shape), draw(st.sampled_from(_TOLERANCES))
     records: list[Agreement] = [Logits(tolerance=tolerance), Logits(tolerance=tolerance, norm="l1")]
     records += [Logits(tolerance=tolerance, norm="l2"), Output(outputs=(0,), tolerance=tolerance)]
+    records.append(Feature(metric="feature", site="y", element=0, below=tolerance, above=-0.75, tolerance=tolerance / 2))
     if size > 1:
         records += [LogitDifference(target=0, against=size - 1, tolerance=tolerance), Top1(tolerance=tolerance)]
     return agreement_margins(draw(st.sampled_from(records)), shape)
