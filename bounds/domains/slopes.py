@@ -49,6 +49,10 @@ class Tuned:
         """Some rows of the batch, for warm starts."""
         return Tuned(*({key: value[rows] for key, value in group.items()} for group in self.groups()))  # pyright: ignore[reportArgumentType]
 
+    def to(self, dtype: torch.dtype) -> Tuned:
+        """The same in another precision."""
+        return Tuned(*({key: value.to(dtype) for key, value in group.items()} for group in self.groups()))  # pyright: ignore[reportArgumentType]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:

@@ -28,6 +28,11 @@ class Limits:
     model: Mapping[str, Box]
     circuit: Mapping[str, Box]
 
+    def to(self, dtype: torch.dtype) -> Limits:
+        """The same in another precision, rounded outward."""
+        streams = (self.model, self.circuit)
+        return Limits(*({name: box.to(dtype, box.lower.device) for name, box in stream.items()} for stream in streams))
+
 
 def split_trace(base: Trace, limits: Limits, batch: int, fronts: Fronts | None = None) -> tuple[Trace, Tensor]:
     """The circuit's and the model's boxes under constraints, propagated forward and cut with what `base` knows.

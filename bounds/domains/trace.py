@@ -47,6 +47,24 @@ class Trace:
         """How many circuits."""
         return max((len(kept) for kept in self.kept.values()), default=1)
 
+    def to(self, dtype: torch.dtype) -> Trace:
+        """The same in another precision, boxes rounded outward and constants to the nearest. For guides: of the graph as it was
+        it proves nothing."""
+        moved: dict[int, Box] = {}
+
+        def boxes(held: Mapping[str, Box]) -> dict[str, Box]:  # one box stays one
+            for box in held.values():
+                if id(box) not in moved:
+                    moved[id(box)] = box.to(dtype, self.graph.device)
+            return {name: moved[id(box)] for name, box in held.items()}
+
+        def trace(of: Trace, graph: Graph, region: Region, model: Trace | None) -> Trace:
+            gates = None if of.gates is None else of.gates.to(dtype, graph.device)
+            return Trace(graph, region, model, gates, of.kept, boxes(of.value), boxes(of.read), boxes(of.delta))
+
+        graph, region = self.graph.to(dtype), self.region.to(dtype, self.graph.device)
+        return trace(self, graph, region, None if self.model is None else trace(self.model, graph, region, None))
+
     def minimum(self, coefficients: Tensor) -> Tensor:
         """Lower bounds of linear forms of the input, over the region or, where subproblems have a box of their own, over that.
 

@@ -31,6 +31,10 @@ class Forms:
             return down(forms + self.offset).amax(1)
         return self.margins.combine(forms)
 
+    def to(self, dtype: torch.dtype) -> Forms:
+        """The same in another precision, about."""
+        return Forms(self.p.to(dtype), self.q.to(dtype), self.offset.to(dtype), self.margins)
+
     def pick(self, rows: Tensor) -> Forms:
         """Some goals of the batch, in the order asked for."""
         return Forms(self.p[rows], self.q[rows], self.offset[rows], self.margins)

@@ -74,9 +74,9 @@ class Branching:
     Shapes: `mask` `(1, gates.size)`. Guarantees: at every moment the claim's margin is at least `bound`. Cost of a step: one
     `tune` of `batch` parts with `steps` steps at the root and a few below, `again` more for those still open, and a bound for
     each half of `look` splits. `memory` bounds the working set in bytes, `held` the open parts in memory; more are written out.
-    `known` are bounds of this query and circuit to start from; the graph then stays whole. With `accept` a part counts as
-    closed only where that, given its batch and its number there, agrees. A step that runs out of memory is done again with half
-    the parts, and so are those after it.
+    `traced` are bounds of this query and circuit, where they are made already; with `known` ones the graph also stays whole.
+    With `accept` a part counts as closed only where that, given its batch and its number there, agrees. A step that runs out of
+    memory is done again with half the parts, and so are those after it.
     """
 
     query: Query
@@ -86,7 +86,7 @@ class Branching:
     look: int = 24
     again: int = 16
     memory: int = 1 << 28
-    model: Trace | None = None
+    traced: Trace | None = None
     held: int = 1 << 30
     known: Trace | None = None
     accept: Callable[[Batch, int], bool] | None = None
@@ -100,14 +100,17 @@ class Branching:
         if self.known is not None:
             self.base = self.known
         else:
-            model = model_trace(query.graph, query.region, self.memory) if self.model is None else self.model
-            base = difference_trace(circuit_trace(model, query.gates, self.mask, self.memory), self.memory)
-            self.query, self.base = shrink(query, base)
+            self.query, self.base = shrink(query, self._traced() if self.traced is None else self.traced)
+        self._rough = self.base.to(torch.float32)
         self._parts = Queue(self.held)
         self.goals = goals(query.margins)
         box = query.region.box()
         self.fronts = fronts(self.base.model) if self.base.model is not None and isinstance(query.region, Tokens) else None
         self.by_input = not has_choices(query.region) and int((box.lower < box.upper).sum()) <= _FEW_INPUTS
+
+    def _traced(self) -> Trace:
+        model = model_trace(self.query.graph, self.query.region, self.memory)
+        return difference_trace(circuit_trace(model, self.query.gates, self.mask, self.memory), self.memory)
 
     @property
     def bound(self) -> float:
@@ -222,7 +225,7 @@ class Branching:
         for i, fresh in zip(rows, candidates(batch.trace, batch.result, 4 * self.look, rows), strict=True):
             held = [split for split in batch.parts[i].good if still_open(batch.trace, i, split)]
             lists[i] = [*dict.fromkeys([*held, *fresh])][: self.look if held else 4 * self.look]
-        order = ranked(self.base, batch.limits, batch.forms, batch.result, lists)
+        order = ranked(self._rough, batch.limits, batch.forms, batch.result, lists)
         for part, splits in zip(batch.parts, order, strict=True):
             if part.next is not None:
                 continue

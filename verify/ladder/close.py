@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 
 import torch
@@ -16,7 +17,7 @@ from bounds.backends.milp import Candidate, refusal
 from bounds.backends.native import Native, NativeBounder
 from verify.branch.run import Branching
 from verify.ladder.cost import Cost, Work
-from verify.ladder.exact import SMALL_KINKS, Exact
+from verify.ladder.exact import MOST_KINKS, SMALL_KINKS, Exact
 from verify.ladder.round import Kind, Round, RungCount, Tally
 from verify.ladder.rungs import Rung
 from verify.verdict import TIME_UP
@@ -91,12 +92,19 @@ class Closing:
         query, mask = self.evidence.claim.query, self.climbing.masks[i : i + 1]
         if refusal(query) is not None:
             return None
-        bounder = self.bounder()
-        if not isinstance(bounder, NativeBounder) or bounder.options.dtype != torch.float64:
-            bounder = Native("difference").open(query)
+        bounder = self._tightest
         forms = self.climbing.forms[i]
         forms = bounder.bound(mask).forms[0] if forms is None else forms
-        return Exact(query, mask, bounder.trace(mask), forms)
+        exact = Exact(query, mask, bounder.trace(mask), forms)
+        return exact if exact.kinks <= MOST_KINKS else None
+
+    @cached_property
+    def _tightest(self) -> NativeBounder:
+        """The ladder's own bounder in float64, so that bounds are made once; else one for what is done here."""
+        bounder = self.bounder()
+        if isinstance(bounder, NativeBounder) and bounder.options.dtype == torch.float64:
+            return bounder
+        return Native("difference", device=str(self.evidence.query.graph.device)).open(self.evidence.claim.query)
 
     def _take(self, i: int, exact: Exact) -> None:
         """Take note of what the exact program found: the margin proven, and points that violate the claim."""
@@ -139,7 +147,7 @@ class Closing:
         def stop() -> bool:
             return part.expired or (beside is not None and beside[0].finished)
 
-        branching = Branching(evidence.query, mask)
+        branching = Branching(evidence.query, mask, traced=self._tightest.trace(mask))
         progress = branching.root(stop)
         for step in count():
             if beside is not None and beside[0].finished:
