@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.transformers import dyck, edges, induction, max_of_four, modadd, tracr
+from benchmarks.transformers import dyck, edges, induction, max_of_four, modadd, modadd_transformer, tracr
 
 _SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "tracr": ("Compiled programs (Tracr)", tracr.section),
     "dyck": ("Brackets", dyck.section),
     "modadd": ("Modular addition", modadd.section),
+    "modadd_transformer": ("Modular addition in a transformer", modadd_transformer.section),
     "max_of_four": ("Max-of-4", max_of_four.section),
     "induction": ("Induction", induction.section),
     "edges": ("Edges", edges.section),

@@ -46,6 +46,8 @@ class Tables:
     score: tuple[Tensor, Tensor]
     value: tuple[Tensor, Tensor]
     direct: tuple[Tensor, Tensor]
+    cost: int = 0
+    """Multiply-adds that they took."""
 
     @staticmethod
     def of(path: Path) -> Tables:
@@ -57,7 +59,9 @@ class Tables:
         key = (w[f"{at}.W_K"] * w["scale"]).T
         score = _chained(tokens[-1].unsqueeze(0), w[f"{at}.W_Q"], key, tokens.transpose(1, 2))
         value = _chained(tokens, w[f"{at}.W_V"], w[f"{at}.W_O"], w["unembed.W_U"])
-        return Tables(score, value, _chained(tokens[-1], w["unembed.W_U"]))
+        direct, (length, vocabulary, width) = _chained(tokens[-1], w["unembed.W_U"]), tokens.shape
+        cost = vocabulary * width * (2 * width + length * vocabulary + length * (2 * width + vocabulary) + vocabulary)
+        return Tables(score, value, direct, cost)
 
 
 def _chained(*factors: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,12 +90,13 @@ class _Cell:
 class Anytime:
     """A lower bound of the number of sequences answered right, which `step` raises until it is exact.
 
-    `right` is proven, `wrong` are sequences proven not to be answered right (none of them open), `terms` the products summed.
+    `right` is proven; `wrong` are single sequences that are not; `terms` are the multiply-adds (a comparison counts as one),
+    those for the tables included.
     Guarantees: in real arithmetic for the weights in the file; every table and sum rounded outward.
     """
 
     def __init__(self, tables: Tables) -> None:
-        self.tables, self.right, self.wrong, self.terms, self.cells = tables, 0, 0, 0, 0
+        self.tables, self.right, self.wrong, self.terms, self.cells = tables, 0, 0, tables.cost, 0
         self._open: list[tuple[int, int, _Cell]] = []
         length, vocabulary = tables.score[0].shape[0], tables.score[0].shape[2]
         token = torch.arange(vocabulary)
@@ -114,7 +119,8 @@ class Anytime:
         taken = [heapq.heappop(self._open)[2] for _ in range(min(_TOGETHER, len(self._open)))]
         least = self._terms(taken)
         for i, cell in enumerate(taken):
-            self.terms += int(cell.allowed.sum()) * (cell.allowed.shape[1] - 1)
+            tokens, asking, logits = int(cell.allowed.sum()), int(cell.allowed[-1].sum()), cell.allowed.shape[1] - 1
+            self.terms += tokens * (asking + logits) + asking * logits
             total = _summed(least[i].amin(1))
             total[cell.top] = math.inf
             if bool((total > 0).all()):
