@@ -256,6 +256,10 @@ def mixed(*mutators: Mutator) -> Mutator:
     return lambda content, chance: chance.choice(mutators)(content, chance)
 
 
+_LARGEST = 2**20
+"""Of what was doubled over and over, the start: a file of many megabytes is slow, and rightly so."""
+
+
 def joined(corpus: Sequence[bytes], mutator: Mutator, chance: Random) -> bytes:
     """A file of the corpus, changed; now and then with another one's end, and now and then as it is."""
     content = chance.choice(corpus)
@@ -265,4 +269,4 @@ def joined(corpus: Sequence[bytes], mutator: Mutator, chance: Random) -> bytes:
         other = chance.choice(corpus)
         content = content[: chance.randrange(len(content) + 1)] + other[chance.randrange(len(other) + 1) :]
         return bytes_changed(content, chance)
-    return mutator(content, chance)
+    return mutator(content, chance)[:_LARGEST]

@@ -73,3 +73,47 @@ def test_a_claim_for_each_center_and_all_are_proven(tmp_path: Path) -> None:
     np.savez(tmp_path / "centers.npz", x=np.random.default_rng(1).random((3, 4)))
     with pytest.raises(Exception, match="file of numbers"):
         confirm(tmp_path / "cert")
+
+
+def pooled(folder: Path) -> tuple[Path, Path]:
+    """A convolution, ReLUs and a pooled maximum that lost one element."""
+    import json
+
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(2)
+    weights = {"w": rng.normal(size=(2, 1, 3, 3)), "v": rng.normal(size=(8, 3))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "v"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 1, 6, 6]), ("y", [1, 3]))]
+    stored = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "net.onnx")
+    circuit = {"model": {"path": "net.onnx"}, "scope": {"p": "neuron"}, "kept": {"p": [0, 1, 2, 3, 4, 6, 7]}}
+    spec = {
+        "input": {"kind": "linf", "center": rng.random((1, 6, 6)).tolist(), "epsilon": 0.2},
+        "patching": {"kind": "constant", "constant": {"p": [0.3] * 8}},
+        "agreement": {"metric": "logits", "tolerance": 1.0},
+        "budget": {"time_s": 60},
+    }
+    for name, said in (("circuit", circuit), ("spec", spec)):
+        (folder / f"{name}.json").write_text(json.dumps({"format": f"certify.{name}/1", **said}))
+    return folder / "circuit.json", folder / "spec.json"
+
+
+def test_a_pooled_maximum_is_followed(tmp_path: Path) -> None:
+    circuit, spec = pooled(tmp_path)
+    record = spec.read_text()
+    deviation = 0.0
+    for share, verdict in ((0.0, "falsified"), (0.5, "falsified"), (2.0, "certified")):
+        spec.write_text(record.replace('"tolerance": 1.0', f'"tolerance": {share * deviation}'))
+        report = verify.certify(circuit, spec=spec, certificate=tmp_path / "cert", timeout_s=30)
+        assert report.verdict == verdict and confirm(tmp_path / "cert").verdict == verdict, report.reason
+        deviation = max(deviation, report.deviation or 0.0)

@@ -2,12 +2,14 @@
 
 What an affine operator computes is asked of ONNX's own reference evaluator: run in float64 on unit vectors it gives its matrix,
 entry by entry and exactly, as all other products are with 0. Constants that a file states in parts (batch normalisation,
-divisors, `alpha * W`) are folded in float64: the model is the function of those. Other operators are refused by name.
+divisors, `alpha * W`) are folded in float64: the model is the function of those. A maximum of several is read as ReLUs, by
+`max(a, b) = a + max(b - a, 0)`. Other operators are refused by name.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -100,7 +102,7 @@ class Program:
     def groups(self, site: str, granularity: str) -> tuple[NDArray[np.int64], int]:
         """The component of each element of a site, flat, and how many there are. Raises: Rejected."""
         step = self.steps.get(site)
-        if step is None or site == self.output:
+        if step is None or site == self.output or not any(site in node.output for node in self.proto.graph.node):
             raise Rejected(f"the model has no site {site!r} that the checker reads")
         if granularity == "neuron":
             return np.arange(step.size), step.size
@@ -200,6 +202,8 @@ class _Reader:
             factors = (np.ones(n), np.full(n, 1.0 if kind == "Add" else -1.0))
             axis = self.axes[x] if self.axes[x] == self.axes[varying[1]] else None
             self._add(Step(out, Affine(factors, np.zeros(n)), (node.input[0], node.input[1]), self.shapes[x], axis))
+        elif kind == "MaxPool" and len(node.output) == 1 and self.shapes[x][0] == 1 and len(self.shapes[x]) > 2:
+            self._maxima(node, out, x)
         elif len(varying) == 1 and kind in _MOVED | _MATRIX and self._plain(node, kind, attributes, x):
             self._affine(node, kind, out, x)
         else:
@@ -257,6 +261,63 @@ class _Reader:
             columns = columns - bias
         channels = 1 if kind in ("Conv", "AveragePool", "GlobalAveragePool") else None
         self._add(Step(out, Affine((np.ascontiguousarray(columns.T),), bias), (x,), shape, channels))
+
+    def _maxima(self, node: onnx.NodeProto, out: str, x: str) -> None:
+        """Enter a pooling as maxima of pairs, round by round. Which elements a window holds is asked of ONNX's reference, one
+        channel for all; at a random point all must then be as it says."""
+        before = self.shapes[x]
+        channels, n = before[1], int(np.prod(before[2:]))
+        if n * n > MAX_ENTRIES:
+            raise Rejected(f"node {node.name!r} (MaxPool): {n} elements a channel are too many for the checker")
+        inside = self._run(node, {x: np.eye(n).reshape(n, 1, *before[2:])})[0].reshape(n, -1).T > 0
+        width = int(inside.sum(1).max())
+        # Each window's elements, the last one repeated where it has fewer than others.
+        found = [np.flatnonzero(row) for row in inside if row.any()]
+        each = np.stack([np.pad(row, (0, width - len(row)), mode="edge") for row in found]) if found else np.zeros((0, 0))
+        rows: NDArray[Any] = (each + n * np.arange(channels)[:, None, None]).reshape(-1, width).T.astype(np.int64)
+        at = np.random.default_rng(0).uniform(-1, 1, before)
+        said = self._run(node, {x: at})[0]
+        if width < 2 or rows.shape[1] != said.size or not (at.ravel()[rows].max(0) == said.ravel()).all():
+            raise Rejected(f"node {node.name!r} (MaxPool) is not what the checker reads it as")
+        stack, spare, numbers = x, list[tuple[str, NDArray[Any]]](), itertools.count()
+        while len(rows) > 1 or spare:
+            half = len(rows) // 2
+            if len(rows) > 1 and len(rows) % 2:
+                spare.append((stack, rows[-1]))
+            if half:
+                a, b = (stack, rows[:half]), (stack, rows[half : 2 * half])
+            else:
+                a, b = (stack, rows[0]), spare.pop(0)
+            last = half <= 1 and not spare
+            stack = self._larger(a, b, out, next(numbers), said.shape if last else None, self.axes[x])
+            rows = np.arange(a[1].size).reshape(-1, said.size)
+
+    def _larger(
+        self,
+        a: tuple[str, NDArray[Any]],
+        b: tuple[str, NDArray[Any]],
+        out: str,
+        number: int,
+        shape: tuple[int, ...] | None,
+        axis: int | None,
+    ) -> str:
+        """Enter `max(a, b) = b + max(a - b, 0)` of elements of two tensors (maybe one and the same). Returns its name."""
+        size, sources = a[1].size, list(dict.fromkeys((a[0], b[0])))
+        gap, over, name = (f"{out}#{tag}{number}" for tag in ("gap", "relu", "max"))
+        name = name if shape is None else out
+        held = [int(np.prod(self.shapes[source])) for source in sources]
+        if {gap, over, name} & (set(self.shapes) | set(self.constants)) or size * sum(held) > MAX_ENTRIES:
+            raise Rejected(f"tensor {out!r}: a maximum too large for the checker, or names that it needs are taken")
+        apart = [np.zeros((size, n)) for n in held]
+        np.add.at(apart[sources.index(a[0])], (np.arange(size), a[1].ravel()), 1.0)
+        np.add.at(apart[sources.index(b[0])], (np.arange(size), b[1].ravel()), -1.0)
+        taken = np.zeros((size, int(np.prod(self.shapes[b[0]]))))
+        taken[np.arange(size), b[1].ravel()] = 1.0
+        self._add(Step(gap, Affine(tuple(apart), np.zeros(size)), tuple(sources), (size,), None))
+        self._add(Step(over, Relu(0.0), (gap,), (size,), None))
+        plus = Affine((taken, np.ones(size)), np.zeros(size))
+        self._add(Step(name, plus, (b[0], over), shape or (size,), None if shape is None else axis))
+        return name
 
     def _run(self, node: onnx.NodeProto, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The node's results, constants in float64, or as they are where nothing varies."""

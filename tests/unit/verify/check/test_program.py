@@ -49,6 +49,13 @@ CASES: dict[str, tuple[list[Any], list[int], dict[str, np.ndarray]]] = {
     "conv in groups": (_node("Conv", "w", group=2), [1, 4, 4, 4], {"w": _floats(4, 2, 2, 2)}),
     "conv of one axis": (_node("Conv", "w", dilations=[2]), [1, 2, 7], {"w": _floats(3, 2, 2)}),
     "average": (_node("AveragePool", kernel_shape=[2, 2], strides=[1, 1]), [1, 2, 4, 4], {}),
+    "greatest": (_node("MaxPool", kernel_shape=[2, 2], strides=[2, 2]), [1, 2, 4, 4], {}),
+    "greatest of odd ones, padded": (
+        _node("MaxPool", kernel_shape=[3, 3], strides=[2, 1], pads=[1, 1, 0, 1], dilations=[1, 2]),
+        [1, 2, 5, 6],
+        {},
+    ),
+    "greatest of one axis": (_node("MaxPool", kernel_shape=[3], ceil_mode=1, strides=[2]), [1, 3, 6], {}),
     "mean": (_node("ReduceMean", axes=[2, 3], keepdims=0), [1, 2, 3, 3], {}),
     "normalised": (
         _node("BatchNormalization", "s", "b", "m", "v"),
