@@ -97,7 +97,11 @@ def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: st
     if (pair := clash(model.graph, scope)) is not None:
         said = f"it lies between {pair[1]}, which is in scope by edges, and their producers"
         raise InputError(file, jsonpath((place, pair[0])), said, "the one or the other", f"leave out {pair[0]}")
-    model = model.read_by_edges([site for site, granularity in scope.items() if granularity == "edge"])
+    edges = [site for site, granularity in scope.items() if granularity == "edge"]
+    if isinstance(spec.agreement, Feature) and spec.agreement.site in edges:
+        said = f"site {spec.agreement.site}, which is in scope by edges"
+        raise InputError(spec.file, "$.agreement.site", said, "a site whose own values are seen", "name another one")
+    model = model.read_by_edges(edges)
     if isinstance(spec.agreement, Feature):
         model = observed(model, spec.agreement, groups, file=spec.file)
     graph = model.graph

@@ -74,11 +74,16 @@ class Model:
         return replace(self, graph=rewired(self.graph, reads), runtime=EdgeRuntime(self.runtime, self.graph, reads))
 
     def reads(self, consumers: Collection[str]) -> tuple[Read, ...]:
-        """What these sites read, in order of evaluation. Raises: ValueError: one of them reads no stream."""
+        """What these sites read, in order of evaluation. Raises: ValueError: one of them reads no stream; InputError: one reads
+        token numbers, of which there is no sum."""
         found = [read_at(self.graph, node.name) for node in self.graph.nodes if node.name in consumers]
         reads = tuple(read for read in found if read is not None)
         if len(reads) != len(consumers):
             raise ValueError(f"not all of {', '.join(consumers)} read a stream")
+        for read in reads:
+            if self.tokens and read.span.start == self.graph.input:
+                needed = "one that reads what is computed from them"
+                raise InputError(self.source, "", f"edges of {read.consumer}, which reads token numbers", needed)
         return reads
 
     def _named(self, node: Node) -> bool:

@@ -83,6 +83,15 @@ def test_an_edge_that_matters_is_falsified_on_the_original(run: Run, tmp_path: P
     assert np.allclose(witness["model_output"], (e + d) @ _WEIGHTS["out"], atol=1e-6)
 
 
+def test_a_feature_of_a_site_of_edges_is_refused(run: Run, tmp_path: Path) -> None:
+    circuit, spec = written(tmp_path, {"u": "edge"}, {"u": "all"}, 0.5)
+    entries = json.loads(spec.read_text())
+    entries["agreement"] = {"metric": "feature", "site": "u", "element": 0, "above": 0.0}
+    spec.write_text(json.dumps(entries))
+    done = run(circuit, "--spec", spec)
+    assert done.returncode == 2 and "in scope by edges" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("scope", "said"),
     [
