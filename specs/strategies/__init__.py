@@ -21,7 +21,7 @@ Needs `hypothesis`, which the package itself does not depend on.
 from specs.strategies.describe import describe
 from specs.strategies.graphs import LAYOUTS, PLAIN, graphs
 from specs.strategies.numbers import layers, tensors
-from specs.strategies.operators import activations, functions, intervals, joints
+from specs.strategies.operators import activations, functions, intervals, joints, piecewise
 from specs.strategies.queries import cases, gates, margins, masks, queries
 from specs.strategies.regions import balls, boxes, hulls, pairs, regions, token_sets
 
@@ -43,6 +43,7 @@ __all__ = [
     "margins",
     "masks",
     "pairs",
+    "piecewise",
     "queries",
     "regions",
     "tensors",

@@ -31,7 +31,7 @@ from bounds.ops import (
 )  # fmt: skip
 from bounds.ops.base import Elementwise, Joint, Shape
 
-__all__ = ["activations", "functions", "intervals", "joints"]
+__all__ = ["activations", "functions", "intervals", "joints", "piecewise"]
 
 _SLOPES = (0.125, 0.0, 0.5, 1.0, 1.5, -0.5, -2.0)
 _CLIPS = ((0.0, 6.0), (-1.0, 1.0), (-0.5, 2.0), (0.0, math.inf), (-math.inf, 1.0), (1.0, 1.25))
@@ -42,15 +42,24 @@ _SPECIAL = (-1.0, -0.5, 0.0, 1.0, 1.25, 2.0, 6.0)
 """Kinks of those clips and jumps, and 0: ends and points that intervals have now and then."""
 
 
+_LEAKY = st.builds(LeakyRelu, st.sampled_from(_SLOPES))
+_CLIP = st.sampled_from(_CLIPS).map(lambda ends: Clip(*ends))
+
+
+def piecewise() -> st.SearchStrategy[Elementwise]:
+    """Continuous operators made of straight pieces; ReLU first."""
+    return st.one_of(st.builds(Relu), _LEAKY, _CLIP)
+
+
 def activations() -> st.SearchStrategy[Elementwise]:
     """Elementwise operators that grow no faster than their argument, with slopes below 0 and above 1, one-sided clips and jumps
     among them; ReLU first."""
     return st.one_of(
         st.builds(Relu),
-        st.builds(LeakyRelu, st.sampled_from(_SLOPES)),
+        _LEAKY,
         st.builds(Sigmoid),
         st.builds(Tanh),
-        st.sampled_from(_CLIPS).map(lambda ends: Clip(*ends)),
+        _CLIP,
         st.builds(Sign),
         st.builds(Erf),
         st.builds(Gelu),

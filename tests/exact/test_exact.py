@@ -12,12 +12,11 @@ from bounds.backends.native import Native
 from bounds.build import Builder
 from bounds.gates import Gate, Gates
 from bounds.ops import Relu
-from bounds.ops.base import Elementwise
 from bounds.query import Query
 from bounds.region import Box
 from specs.agreement import Logits
 from specs.margins import agreement_margins
-from specs.strategies import activations, cases, describe, graphs, queries
+from specs.strategies import cases, describe, graphs, piecewise, queries
 from tests.exact.patterns import TooLarge, exact_margin
 from tests.laws.evaluation import run
 from tests.laws.examples import share
@@ -25,12 +24,8 @@ from tests.laws.examples import share
 Case = tuple[Query, Tensor]
 
 
-def _piecewise(op: Elementwise) -> bool:
-    return type(op).__name__ in ("Relu", "LeakyRelu", "Clip")
-
-
 SMALL = queries(
-    graphs(layouts=("vector",), of=activations().filter(_piecewise), max_blocks=2, max_size=4, max_outputs=2,
+    graphs(layouts=("vector",), of=piecewise(), max_blocks=2, max_size=4, max_outputs=2,
            blocks=("dense", "scale", "residual", "concat", "split")),
     kinds=("box", "hull"), max_gates=2,
 )  # fmt: skip
