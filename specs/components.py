@@ -12,10 +12,13 @@ from bounds.graph import Graph, Node
 from specs.heads import heads
 from specs.positions import positions
 
-__all__ = ["GRANULARITIES", "LATENTS", "cut"]
+__all__ = ["GRANULARITIES", "LATENTS", "RESULTS", "cut"]
 
 LATENTS = ".hook_sae_acts_post"
 """How the latents of a sparse autoencoder are called, after the site that it stands at (`specs.autoencoder`)."""
+
+RESULTS = ".attn.hook_result"
+"""How TransformerLens calls what each head adds to the stream: `(batch, positions, heads, width)`."""
 
 Cut = tuple[Tensor, int]
 """The component of each element, 0..count-1, in the tensor's shape; and the count."""
@@ -50,6 +53,8 @@ def _feature(_: Graph, node: Node) -> Cut | None:
 
 
 def _head(graph: Graph, node: Node) -> Cut | None:
+    if node.name.endswith(RESULTS) and len(node.shape) > 2:
+        return _along(node, len(node.shape) - 2)
     return heads(graph).get(node.name)
 
 

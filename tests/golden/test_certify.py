@@ -91,6 +91,7 @@ def test_several_centers_are_claims_and_their_conjunction(
         {"metric": "logit_difference", "target": 0, "against": 2, "tolerance": 9.0},
         {"metric": "top1", "tolerance": 9.0},
         {"metric": "output", "outputs": [1], "tolerance": 9.0},
+        {"metric": "feature", "site": "relu_2", "direction": [1, -1, 0.5, 0, 0, 2, 0, 0], "below": 9.0, "above": -9.0},
     ],
 )
 def test_every_agreement_and_patching(

@@ -115,6 +115,9 @@ def test_logits_and_activations(tmp_path: Path, variant: dict[str, Any]) -> None
     for name, value in expected.items():
         assert np.allclose(found[name], value.numpy(), atol=2e-5), name
     assert torch.allclose(model.graph(x.double().unsqueeze(0))[0].float(), expected["logits"], atol=2e-5)
+    if config.get("use_attn_result"):
+        group, count = model.group("blocks.1.attn.hook_result", "head")
+        assert count == 3 and bool((group == torch.arange(3)[:, None]).all())
 
 
 def test_input_and_output_forms(tmp_path: Path) -> None:
