@@ -18,7 +18,7 @@ __all__ = ["section"]
 
 _FOUND_S = 240
 _BRACKETS = "(()())()()"
-_IMAGE = 2
+_IMAGE = 92
 
 
 def section(data: Path) -> str:
