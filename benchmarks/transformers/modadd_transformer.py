@@ -9,7 +9,6 @@ from torch import Tensor
 
 from benchmarks.transformers.ask import Asked, model_at, spec_of, table
 from bounds.graph import Graph
-from specs.model import Model
 
 __all__ = ["section"]
 
@@ -23,43 +22,46 @@ def section(data: Path) -> str:
     """The section on the transformer. Raises: InputError: the model is missing."""
     model = model_at(data / "models" / "modadd_transformer_p113_nanda_nowd.onnx")
     summand = list(range(_P))
+    ids = torch.cartesian_prod(torch.arange(_P), torch.arange(_P), torch.tensor([_P]))
+    graph = model.graph.to(torch.float32)
+    runs = [_values(graph, part) for part in ids.split(1000)]
+    fired, mixed = (torch.cat([run[i] for run in runs]) for i in (0, 1))
     spec = spec_of(
         budget_s=1200,
+        patching={"kind": "mean", "mean": {_NEURONS: fired.mean(0).tolist(), _HEADS: mixed.mean(0).tolist()}},
         input={"kind": "tokens", "positions": [summand, summand, [_P]]},
         agreement={"metric": "logits", "tolerance": _TOLERANCE},
     )
     asked = Asked(model, {_HEADS: "head", _NEURONS: "unit"}, spec)
     rows = [asked.row(f"less head {i}", asked.without({}, _HEADS, i)) for i in range(4)]
-    order, few = _spared(model)
-    for count in (few + few // 10, few):
-        rows.append(asked.row(f"less the {count} of 512 neurons that add least", {_NEURONS: order[count:]}))
+    order, few = _spared(graph, fired[:, 0, -1])
+    for count in (few + max(1, few // 4), few):
+        rows.append(asked.row(f"less the {count} of 512 neurons that vary least", {_NEURONS: order[count:]}))
     return f"{_TEXT}\n\n{table(['circuit', 'verdict', 'figure', 'by', 's'], rows)}\n"
 
 
 @torch.no_grad()
-def _spared(model: Model) -> tuple[list[int], int]:
-    """Neurons by the most that each adds to a logit on any pair, least first; and how many can go, as far as floats tell, so
-    that no logit changes by more than nine tenths of the tolerance."""
-    graph = model.graph.to(torch.float32)
-    a, b = torch.meshgrid(torch.arange(_P), torch.arange(_P), indexing="ij")
-    ids = torch.stack([a.flatten(), b.flatten(), torch.full((_P * _P,), _P)], dim=1)
-    fired = torch.cat([_fired(graph, part) for part in ids.split(1000)])
-    out = _downstream(graph)
-    added = (fired.amax(0).unsqueeze(1) * out).abs().amax(1)
-    order = added.argsort().tolist()
+def _values(graph: Graph, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """What neurons and heads hold at sequences of tokens. Shapes: `(pairs, *shape)` each."""
+    x = torch.nn.functional.one_hot(ids, _P + 1).float().unsqueeze(1)
+    found = graph.evaluate(x, keep=frozenset({_NEURONS, _HEADS}))
+    return found[_NEURONS], found[_HEADS]
+
+
+@torch.no_grad()
+def _spared(graph: Graph, fired: Tensor) -> tuple[list[int], int]:
+    """Neurons by how far from its mean what each adds to a logit ever is, least first; and how many can go, as far as floats
+    tell, so that no logit changes by more than nine tenths of the tolerance. Shape: `fired` `(pairs, neurons)`, at the last
+    position."""
+    off, out = fired - fired.mean(0), _downstream(graph)
+    order = (off.abs().amax(0).unsqueeze(1) * out).abs().amax(1).argsort().tolist()
     low, high = 0, len(order)
     while high - low > 1:
         middle = (low + high) // 2
         gone = order[:middle]
-        least = float((fired[:, gone] @ out[gone]).abs().max()) <= 0.9 * _TOLERANCE
-        low, high = (middle, high) if least else (low, middle)
+        small = float((off[:, gone] @ out[gone]).abs().max()) <= 0.9 * _TOLERANCE
+        low, high = (middle, high) if small else (low, middle)
     return order, low
-
-
-def _fired(graph: Graph, ids: Tensor) -> Tensor:
-    """Activations at the last position. Shape: `(pairs, neurons)`."""
-    x = torch.nn.functional.one_hot(ids, _P + 1).float().unsqueeze(1)
-    return graph.evaluate(x, keep=frozenset({_NEURONS}))[_NEURONS][:, 0, -1]
 
 
 def _downstream(graph: Graph) -> Tensor:
@@ -79,5 +81,5 @@ def _downstream(graph: Graph) -> Tensor:
 
 _TEXT = """`modadd_transformer_p113_nanda_nowd`: a + b mod 113, one layer of four heads and an MLP of 512 neurons; the domain is
 all 12,769 pairs (`positions: [0..112, 0..112, [113]]`), on each of which the model is right by at least 7.25. The claim is that
-no logit differs by more than 3.6, so that the circuit is right on every pair too. Zero patching of heads, and of neurons at all
-positions."""
+no logit differs by more than 3.6, so that the circuit is right on every pair too. Mean patching (over all pairs) of heads, and
+of neurons at all positions."""

@@ -26,7 +26,7 @@ from bounds.query import Query
 from bounds.region import Box
 from bounds.tokens import Tokens
 from verify.branch.ahead import ranked
-from verify.branch.choices import choices, has_choices
+from verify.branch.choices import Choice, choices, has_choices
 from verify.branch.goals import Forms, goals, stacked
 from verify.branch.queue import Part, Queue
 from verify.branch.splits import Split, candidates, input_splits, still_open
@@ -164,9 +164,12 @@ class Branching:
     def _bounded(self, parts: Sequence[Part], expired: Callable[[], bool]) -> Progress:
         """Bound parts, and again with more steps those that stay open; then choose where these are to be split."""
         warm = all(part.warm is not None for part in parts)
-        batch = self._tuned(parts, _SHORT if warm else self.steps, _WARM_RATE if warm else _RATE, expired)
+        # While tokens are left to choose, a choice gains more than slopes do, for less.
+        choosing = has_choices(self.query.region) and all(isinstance(s, Choice) for part in parts for s in part.splits[-1:])
+        steps = 0 if choosing else _SHORT if warm else self.steps
+        batch = self._tuned(parts, steps, _WARM_RATE if warm else _RATE, expired)
         left = self._sifted(batch)
-        if left and not expired():
+        if left and not choosing and not expired():
             batch = self._tuned(left, self.again, _WARM_RATE, expired)
             left = self._sifted(batch)
         worst = batch.result.margin.argsort()[:16]
