@@ -26,7 +26,8 @@ from verify.branch.run import Batch, Branching
 from verify.branch.splits import Split
 from verify.check.certificate import STEPS, holds, spare, tensors
 from verify.check.claim import Goal
-from verify.check.proof import Constraint, Proof, Tuned
+from verify.check.part import Constraint, Tuned
+from verify.check.proof import Proof
 
 if TYPE_CHECKING:
     from specs.encode import Claim, Problem

@@ -1,18 +1,23 @@
 """The trusted base of a certificate: what has to be right for a confirmed certificate to be true.
 
-`certify check` re-derives a claim from the files that state it. It takes no bound from the certificate, only splits, slopes,
-weights and multipliers, whose values can make a bound loose and never wrong. It shares no code with the engine that found the
-proof: it imports nothing of `bounds`, nor of `verify` beyond this package (import-linter holds it to that), and no torch.
+`certify check` re-derives a claim from the files that state it. It takes no bound from the certificate, only splits,
+slopes, weights and multipliers, whose values can make a bound loose and never wrong, and witnesses, which it replays. It
+shares no code with the engine that found the proof: it imports nothing of `bounds`, nor of `verify` beyond this package
+(import-linter holds it to that), and no torch.
 
-What is trusted: the files of this package; `specs.load` and `specs.arrays`, by which the engine too reads what `circuit.json`,
-the spec and files of numbers state; numpy's float64 arithmetic (IEEE 754, any order of summation); ONNX's reference evaluator,
-for what one affine operator does, and onnxruntime for witnesses; Python's zip, JSON and sha256.
+What is trusted: the files of this package; `specs.load` and `specs.arrays`, by which the engine too reads what
+`circuit.json`, the spec and files of numbers state; numpy's float64 arithmetic (IEEE 754, any order of summation); ONNX's
+reference evaluator, for what one affine operator or one pooling window does, and onnxruntime for witnesses; Python's zip,
+JSON, fractions and sha256.
 
 What is confirmed: `certified`, that the claim holds for the real-number function of the stored weights (what is folded from
-several of them, as a batch normalisation, is rounded to float64 first) on all of every region, centres and patched values as
-the model receives them; `certified in float32`, that it holds for every float32 evaluation in the sense of `drift`;
-`falsified`, that the witness violates it in onnxruntime and (but for float32 claims) in real arithmetic.
+several of them, as a batch normalisation, is rounded to float64 first) on all of every region, centres and patched values
+as the model receives them; `certified in float32`, that it holds for every float32 evaluation in the sense of `drift`;
+`falsified`, that the witness violates it in onnxruntime and (but for float32 claims) in real arithmetic; a level of
+minimality and a lower bound, that the refuted circuits which these need are refuted in that same sense, that there are
+enough of them, and, where one refutation is used for smaller circuits, that the claim is monotone. Not confirmed: lists of
+all minimal circuits.
 
-To read it: program (the model), claim (what is asked), enclosure and proof (how bounds are derived), certificate (what must add
-up), then drift and witness.
+To read it, in this order: program and model (what is computed), claim (what is asked), enclosure, part and proof (how
+bounds are derived), certificate (what must add up), witness, minimality, drift.
 """

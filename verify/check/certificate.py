@@ -42,8 +42,9 @@ from specs.document import read_document
 from verify.check.claim import Goal, Question, files_of, read_question
 from verify.check.enclosure import U
 from verify.check.minimality import LEVELS, circuit_of, confirm_refuted, kept_of
+from verify.check.part import Constraint, Empty, Tuned
 from verify.check.program import Array, Rejected
-from verify.check.proof import Constraint, Empty, Proof, Tuned
+from verify.check.proof import Proof
 from verify.check.witness import Witnesses
 
 __all__ = ["FORMAT", "MANIFEST", "PROOF", "STEPS", "Confirmed", "confirm", "digest", "holds", "sha256_of", "spare", "tensors"]

@@ -18,7 +18,8 @@ from specs.circuit import Circuit
 from specs.load import read_circuit, read_spec
 from specs.spec import Spec
 from verify.check.enclosure import Region, closure
-from verify.check.program import Array, Program, Rejected, read_program
+from verify.check.model import read_program
+from verify.check.program import Array, Program, Rejected
 
 __all__ = ["Claim", "Gate", "Goal", "Question", "read_question"]
 

@@ -19,8 +19,8 @@ widened alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,7 @@ from verify.check.enclosure import (
     FLOOR,
     HUGE,
     Box,
-    Lines,
     U,
-    chords,
     gamma,
     image,
     magnitude,
@@ -43,65 +41,11 @@ from verify.check.enclosure import (
     plus,
     relu,
     steepness,
-    triangle,
 )
+from verify.check.part import Add, Bounds, Constraint, Empty, Total, Tuned, lines_of, side
 from verify.check.program import Affine, Array, Program, Rejected, Relu, Step
 
-__all__ = ["Bounds", "Constraint", "Empty", "Proof", "Tuned"]
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """`side * (v - threshold) >= 0` of element `at` of a tensor, in the model's run or (`circuit`) as the circuit's readers see
-    it."""
-
-    circuit: bool
-    tensor: str
-    at: int
-    side: int
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tuned:
-    """What a certificate states for one leaf: for each ReLU the lower slopes of `f(y)` and `f(y + d)` and the weights, in [0,
-    1]; and a multiplier for each constraint."""
-
-    slopes: Mapping[str, Array]
-    circuit_slopes: Mapping[str, Array]
-    weights: Mapping[str, Array]
-    multipliers: Array
-
-
-@dataclass(slots=True, eq=False)
-class Bounds:
-    """Intervals of what readers of each tensor see: `y` in the model's run, `c` in the circuit's, `d` their difference; tensors
-    without `d` do not differ. `lines` and `sizes` are kept for use again."""
-
-    y: dict[str, Box] = field(default_factory=dict[str, Box])
-    c: dict[str, Box] = field(default_factory=dict[str, Box])
-    d: dict[str, Box] = field(default_factory=dict[str, Box])
-    lines: dict[str, tuple[Lines, Lines, Lines]] = field(default_factory=dict[str, "tuple[Lines, Lines, Lines]"])
-    sizes: dict[str, tuple[Array, Array | None]] = field(default_factory=dict[str, "tuple[Array, Array | None]"])
-
-
-@dataclass(slots=True, eq=False)
-class Total:
-    """The constant of each row's form, and what rounding may have changed the form by so far."""
-
-    value: Array
-    error: Array
-
-    def add(self, part: Array | float, error: Array | float) -> None:
-        self.value = self.value + part
-        self.error = self.error + error + U * np.abs(self.value)
-
-
-Add = Callable[[dict[str, Array], str, Array], None]
-
-
-class Empty(Exception):
-    """No point satisfies the constraints."""
+__all__ = ["Proof"]
 
 
 class Proof:
@@ -322,9 +266,9 @@ class Proof:
         self, b: Bounds, step: Step, p: Array, q: Array | None, mix: str, tuned: Tuned | None, total: Total
     ) -> tuple[Array, Array | None]:
         x, own = step.inputs[0], step.name in self.program.steps
-        on_y, on_c, on_d = self._lines(b, step, tuned if own else None)
+        on_y, on_c, on_d = lines_of(b, step, tuned if own else None)
         if q is None:
-            into_y = _side(p, on_y, total)
+            into_y = side(p, on_y, total)
             total.error += 2 * U * (np.abs(into_y) @ magnitude(b.y[x]))
             return into_y, None
         if tuned is not None:
@@ -338,29 +282,7 @@ class Proof:
         lone, rest = q - shared, p - shared
         # Of D no more is needed here than that it is no larger than d.
         total.error += U * (np.abs(rest) @ magnitude(b.y[step.name]) + np.abs(lone) @ magnitude(b.d[x]))
-        into_y, into_c, into_d = (_side(a, of, total) for a, of in ((rest, on_y), (shared, on_c), (lone, on_d)))
+        into_y, into_c, into_d = (side(a, of, total) for a, of in ((rest, on_y), (shared, on_c), (lone, on_d)))
         total.error += 3 * U * ((np.abs(into_y) + np.abs(into_c)) @ magnitude(b.y[x]))
         total.error += 3 * U * ((np.abs(into_c) + np.abs(into_d)) @ magnitude(b.d[x]))
         return into_y + into_c, into_c + into_d
-
-    def _lines(self, b: Bounds, step: Step, tuned: Tuned | None) -> tuple[Lines, Lines, Lines]:
-        """The lines of `f(y)`, of `f(y + d)` and of their difference."""
-        op, x = step.op, step.inputs[0]
-        assert isinstance(op, Relu)
-        if step.name not in b.lines:
-            y, c = b.y[x], b.c.get(x, b.y[x])
-            on_d = chords(*steepness(op.slope, y, c), b.d[x]) if x in b.d else triangle(op.slope, y, None)
-            b.lines[step.name] = triangle(op.slope, y, None), triangle(op.slope, c, None), on_d
-        if tuned is None:
-            return b.lines[step.name]
-        y, c = b.y[x], b.c.get(x, b.y[x])
-        on_y, on_c = triangle(op.slope, y, tuned.slopes[step.name]), triangle(op.slope, c, tuned.circuit_slopes[step.name])
-        return on_y, on_c, b.lines[step.name][2]
-
-
-def _side(a: Array, lines: Lines, total: Total) -> Array:
-    """`a f(t)` from below as a form of `t`: the lower line where `a` is positive, else the upper one."""
-    above, below = np.maximum(a, 0.0), np.minimum(a, 0.0)
-    size = above @ np.abs(lines.bl) - below @ np.abs(lines.bu)
-    total.add(above @ lines.bl + below @ lines.bu, 2 * gamma(2 * a.shape[1] + 2) * size)
-    return above * lines.al + below * lines.au

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.conftest import ROOT
-from verify.check.program import Rejected, read_program
+from verify.check.model import read_program
+from verify.check.program import Rejected
 
 RNG = np.random.default_rng(0)
 

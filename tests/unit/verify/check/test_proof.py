@@ -15,8 +15,9 @@ from verify.check import enclosure
 from verify.check import proof as calculus
 from verify.check.claim import Claim, Gate, read_question
 from verify.check.enclosure import Region
-from verify.check.program import read_program
-from verify.check.proof import Constraint, Empty, Proof, Tuned
+from verify.check.model import read_program
+from verify.check.part import Constraint, Empty, Tuned
+from verify.check.proof import Proof
 
 KINDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("zero", LINF, {"kind": "zero"}),
