@@ -112,3 +112,38 @@ def test_skips_are_edges() -> None:
     zero = {consumer: torch.zeros(reads[2].stacked).numpy()}
     found = cut.runtime.intervened(x.numpy(), {consumer: kept.numpy()}, zero)
     assert torch.allclose(torch.from_numpy(found), wanted.detach(), atol=1e-6)
+
+
+class Spread(nn.Module):
+    """A sum of tensors of different shapes, and of a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(2, 4), nn.Linear(4, 3)
+        self.shift = nn.Parameter(torch.rand(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        return self.b(y + y.relu().mean(1, keepdim=True) + self.shift)
+
+
+def test_a_producer_that_is_repeated_and_a_constant_that_is_none() -> None:
+    module = Spread().double()
+    x = torch.rand(1, 3, 2, dtype=torch.float64)
+    model = model_from_module(module, x)
+    read = model.edges()[-1]
+    assert len(read.producers) == 2
+    cut = model.read_by_edges([read.consumer])
+    y = module.a(x)
+    for kept, wanted in (
+        ([True, False], module.b(y + module.shift)),
+        ([False, True], module.b(y.relu().mean(1, keepdim=True) + module.shift)),
+    ):
+        mask = torch.tensor(kept)[read.group[0]]
+        zero = torch.zeros(read.stacked, dtype=torch.float64)
+        replayed = cut.runtime.intervened(x.numpy(), {read.consumer: mask.numpy()}, {read.consumer: zero.numpy()})
+        gates = Gates((Gate(read.consumer, read.group[0], read.group[1], Box(zero, zero)),))
+        found = cut.graph.evaluate(x.unsqueeze(0), gates, torch.tensor([kept]), {read.consumer: zero.unsqueeze(0)})
+        assert torch.allclose(torch.from_numpy(replayed), wanted, atol=1e-8)
+        assert torch.allclose(found[cut.graph.output][0], wanted, atol=1e-8)
