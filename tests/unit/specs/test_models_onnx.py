@@ -252,7 +252,7 @@ def test_intervention_reaches_every_reader() -> None:
     group, count = model.group("r", "channel")
     assert count == 3 and np.array_equal(np.asarray(group == 1), ~kept)
     site = {site.name: site for site in model.sites()}["r"]
-    assert site.granularities == {"neuron": 90, "channel": 3} and site.operator == "Relu" and site.after_activation
+    assert site.granularities == {"neuron": 90, "channel": 3, "layer": 1} and site.operator == "Relu" and site.after_activation
 
 
 def test_local_functions_are_inlined() -> None:

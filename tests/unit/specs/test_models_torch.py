@@ -51,7 +51,7 @@ def test_module_in_training_mode_is_copied() -> None:
     model = model_from_module(net, torch.rand(1, 1, 8, 8))
     assert net.training and model.dropped_softmax and model.graph.output == "linear_1"
     assert [s.name for s in model.sites() if s.after_activation] == ["relu", "relu_1"]
-    assert {s.name: dict(s.granularities) for s in model.sites()}["relu"] == {"neuron": 64, "channel": 4}
+    assert {s.name: dict(s.granularities) for s in model.sites()}["relu"] == {"neuron": 64, "channel": 4, "layer": 1}
     model.check(-3.0, 3.0, seed=1)
 
 
