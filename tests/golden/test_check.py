@@ -65,6 +65,23 @@ def test_what_certificates_do_not_cover_is_refused_before_anything_is_run(
     assert not (tmp_path / "cert").exists() and not (tmp_path / "report.json").exists()
 
 
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", "a\0b", "..", "missing.onnx"])
+def test_a_certificate_that_names_no_file_is_rejected(
+    path: str, run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    from verify.check.certificate import digest
+
+    circuit, spec = write(tmp_path, *case)
+    assert run(circuit, "--spec", spec, "--certificate", "cert").returncode in (0, 1)
+    manifest = json.loads((tmp_path / "cert" / "certificate.json").read_text())
+    manifest["model"]["path"] = path
+    manifest["sha256"] = digest(manifest)
+    (tmp_path / "cert" / "certificate.json").write_text(json.dumps(manifest))
+    checked = run("check", "cert", timeout_s=60)
+    assert checked.returncode == 1 and checked.stdout.startswith("rejected") and checked.stdout.count("\n") == 1
+    assert not checked.stderr
+
+
 @pytest.mark.parametrize(("made", "said"), [("file", "no directory"), ("folder", "holds"), ("missing/cert", "no directory")])
 def test_a_place_that_cannot_be_written_is_refused(
     made: str, said: str, run: Run, tmp_path: Path, case: tuple[dict[str, Any], dict[str, Any]]

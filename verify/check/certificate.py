@@ -117,6 +117,9 @@ def digest(manifest: dict[str, Any]) -> str:
 
 
 def sha256_of(path: Path) -> str:
+    """Raises: Rejected: there is no such file, or it is none (a device has no end)."""
+    if not path.is_file():
+        raise Rejected(f"{path} is no file".replace("\0", "\\0"))
     try:
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -23,7 +23,7 @@ def run(folder: str) -> int:
     try:
         found = confirm(Path(folder))
     except Rejected as error:
-        print(f"rejected {error}")
+        print(f"rejected {' '.join(str(error).split())}")
         return NO
     said = f"confirmed {found.verdict}{' in float32' if found.float32 else ''} claims={found.claims}"
     if found.level is not None:
