@@ -102,7 +102,13 @@ class _Deaf(Runtime):
     def outputs(self, x: Array) -> Array:
         return self._inner.outputs(x)
 
-    def activations(self, x: Array, sites: Collection[str]) -> dict[str, Array]:
+    def activations(
+        self,
+        x: Array,
+        sites: Collection[str],
+        kept: Mapping[str, Mask] | None = None,
+        patch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
         return self._inner.activations(x, sites)
 
     def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
