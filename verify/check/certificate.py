@@ -28,6 +28,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -118,8 +119,8 @@ def digest(manifest: dict[str, Any]) -> str:
 
 def sha256_of(path: Path) -> str:
     """Raises: Rejected: there is no such file, or it is none (a device has no end)."""
-    if not path.is_file():
-        raise Rejected(f"{path} is no file".replace("\0", "\\0"))
+    if not os.path.isfile(path):
+        raise Rejected(f"{str(path)[:200]!r} is no file")
     try:
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

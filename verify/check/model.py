@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ _MOVED = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "G
 
 def read_program(path: Path) -> Program:
     """Read a model. Raises: Rejected: no such file, not ONNX, or something in it that the checker does not read."""
-    if not path.is_file():
-        raise Rejected(f"model {path} is no file")
+    if not os.path.isfile(path):
+        raise Rejected(f"model {str(path)[:200]!r} is no file")
     try:
         with open(path, "rb") as stream:
             content = stream.read(MAX_BYTES)
