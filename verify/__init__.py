@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from verify.ablations import Ablation, robustness
     from verify.api import Interrupted, certify
-    from verify.discover import Found, discover
+    from verify.discover import discover
+    from verify.found import Found
     from verify.frontier import frontier
     from verify.ladder.decide import SoundnessAlarm
     from verify.report import Report, read_report
@@ -35,7 +36,7 @@ _HOME = {
     "Ablation": "ablations",
     "Certified": "verdict",
     "Falsified": "verdict",
-    "Found": "discover",
+    "Found": "found",
     "Interrupted": "api",
     "Report": "report",
     "SoundnessAlarm": "ladder.decide",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specs.circuit import Circuit, ModelFile
@@ -14,6 +14,7 @@ from specs.write import write_circuit
 from verify.account import account
 from verify.api import SEARCHED, Interrupted, Request
 from verify.certificate import asked_files, attempted, attest, attest_minimality, attest_witness, check_found
+from verify.found import Found
 from verify.ladder.choice import check_device, chosen
 from verify.minimize.ascending import ascending
 from verify.minimize.choose import ALGORITHMS
@@ -42,16 +43,7 @@ if TYPE_CHECKING:
     from verify.ladder.round import Decision
     from verify.report import Enumeration, Minimality, Report
 
-__all__ = ["Found", "default_scope", "discover"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """A circuit with its report. The report's verdict is on that very circuit: certified, unless not even the circuit that
-    the search started from is."""
-
-    circuit: Circuit
-    report: Report
+__all__ = ["default_scope", "discover"]
 
 
 def discover(

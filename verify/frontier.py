@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from specs.errors import InputError
 from specs.region import L2, Linf
 from verify.api import Interrupted
-from verify.discover import Found, discover
+from verify.discover import discover
+from verify.found import Found
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,8 @@ from specs.encode import Problem, encode_scope
 from specs.model import Model, load_model
 from specs.record import Origin
 from specs.spec import Spec
-from verify.discover import Found, discover
+from verify.discover import discover
+from verify.found import Found
 from verify.ladder.choice import chosen
 from verify.ladder.decide import Ladder
 from verify.ladder.round import Decision

@@ -10,7 +10,8 @@ import pytest
 
 from specs.load import read_spec
 from verify.api import Interrupted
-from verify.discover import Found, discover
+from verify.discover import discover
+from verify.found import Found
 from verify.frontier import Stopped, frontier
 
 SPEC = Path(__file__).resolve().parents[3] / "benchmarks" / "suites" / "digits" / "mlp_certified" / "spec.yaml"
