@@ -65,8 +65,8 @@ def _regions() -> list[Region]:
 @cache
 def _cases() -> list[tuple[Query, Tensor]]:
     steep = queries(graphs(of=st.sampled_from((LeakyRelu(-0.5), LeakyRelu(1.5), Clip(-1.0, 1.0)))))
-    plain = queries(graphs(blocks=PLAIN))
-    return collect(cases(plain), 80) + collect(cases(), 15) + collect(cases(steep), 15)
+    plain, pooled = queries(graphs(blocks=PLAIN)), queries(graphs(layouts=("line", "image"), blocks=("conv", "max_pool")))
+    return collect(cases(plain), 80) + collect(cases(), 15) + collect(cases(steep), 15) + collect(cases(pooled), 15)
 
 
 def _affine() -> None:
