@@ -26,7 +26,7 @@ from specs.components import LATENTS
 from specs.document import jsonpath
 from specs.errors import InputError, nearest
 from specs.model import Model
-from specs.models.runtime import Array, Mask, Runtime
+from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 from specs.splice import Splice
 from specs.weights import read_weights
 
@@ -156,38 +156,29 @@ class _Spliced(Runtime):
     def outputs(self, x: Array) -> Array:
         return self._inner.outputs(x)
 
-    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
-        masks, values, _ = self._settled(x, kept, patch)
-        return self._inner.intervened(x, masks, values)
+    def intervened(self, x: Array, under: Intervention) -> Array:
+        return self._inner.intervened(x, self._settled(x, under)[0])
 
-    def activations(
-        self,
-        x: Array,
-        sites: Collection[str],
-        kept: Mapping[str, Mask] | None = None,
-        patch: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:
+    def activations(self, x: Array, sites: Collection[str], under: Intervention = NOTHING) -> dict[str, Array]:
         asked = {name for name in sites if name in self._own}
-        masks, values, found = self._settled(x, kept or {}, patch or {}, asked)
+        settled, found = self._settled(x, under, asked)
         plain = [site for site in sites if site not in self._own]
-        inner = self._inner.activations(x, plain, masks, values) if plain else {}
+        inner = self._inner.activations(x, plain, settled) if plain else {}
         return inner | {name: found[name] for name in asked}
 
-    def _settled(
-        self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array], asked: Collection[str] = ()
-    ) -> tuple[dict[str, Mask], dict[str, Array], dict[str, Array]]:
+    def _settled(self, x: Array, under: Intervention, asked: Collection[str] = ()) -> tuple[Intervention, dict[str, Array]]:
         """The same intervention with every changed site set to what its readers see; and the autoencoders' own values."""
-        masks = {site: mask for site, mask in kept.items() if site not in self._own}
-        values = {site: patch[site] for site in masks}
-        found: dict[str, Array] = {}
+        masks = {site: mask for site, mask in under.kept.items() if site not in self._own}
+        values = {site: under.patch[site] for site in masks}
+        settled, found = Intervention(masks, values), dict[str, Array]()
         for sae in self._made:
             names = [f"{sae.site}{part}" for part in (".hook_sae_acts_pre", LATENTS, _RECONS, _ERROR, _OUTPUT)]
-            changed = any(name in kept and not np.all(kept[name]) for name in names)
+            changed = any(name in under.kept and not np.all(under.kept[name]) for name in names)
             if not changed and not any(name in asked for name in names):
                 continue
-            seen = self._inner.activations(x, {sae.site, sae.reads}, masks, values)
-            read, own = (_shown(seen[name], name, masks, values) for name in (sae.reads, sae.site))
-            run = _Run(kept, patch, found)
+            seen = self._inner.activations(x, {sae.site, sae.reads}, settled)
+            read, own = (settled.shown(name, seen[name]) for name in (sae.reads, sae.site))
+            run = _Run(under, found)
             pre = run.shown(names[0], sae.encoder.forward(_real(read)))
             raw = sae.act.forward(pre)
             recons = run.shown(names[2], sae.decoder.forward(run.shown(names[1], raw)))
@@ -196,27 +187,22 @@ class _Spliced(Runtime):
             if changed:
                 masks[sae.site] = np.zeros(own.shape, dtype=bool)
                 values[sae.site] = output[0].numpy()
-        return masks, values, found
+        return settled, found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
     """One run of an autoencoder under an intervention; what each tensor is goes to `found`."""
 
-    kept: Mapping[str, Mask]
-    patch: Mapping[str, Array]
+    under: Intervention
     found: dict[str, Array]
 
     def shown(self, name: str, value: Tensor) -> Tensor:
         """A tensor as computed is noted; what its readers see is returned."""
         self.found[name] = value[0].numpy()
-        if name not in self.kept:
+        if name not in self.under.kept:
             return value
-        return torch.where(torch.as_tensor(self.kept[name]), value, torch.as_tensor(self.patch[name]).double())
-
-
-def _shown(value: Array, name: str, masks: Mapping[str, Mask], values: Mapping[str, Array]) -> Array:
-    return np.where(masks[name], value, values[name]) if name in masks else value
+        return torch.where(torch.as_tensor(self.under.kept[name]), value, torch.as_tensor(self.under.patch[name]).double())
 
 
 def _real(value: Array) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from fractions import Fraction
 
@@ -17,7 +17,7 @@ from specs.agreement import Feature
 from specs.arrays import resolve
 from specs.errors import InputError, nearest
 from specs.model import Model
-from specs.models.runtime import Array, Mask, Runtime
+from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 from specs.sets import as_received
 
 __all__ = ["observed"]
@@ -113,20 +113,12 @@ class _Observed(Runtime):
     def outputs(self, x: Array) -> Array:
         return self._feature(self._original.activations(x, [self._site])[self._site])
 
-    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
-        value = self._original.activations(x, [self._site], kept, patch)[self._site]
-        if self._site in kept:
-            value = np.where(kept[self._site], value, np.asarray(patch[self._site], dtype=value.dtype))
-        return self._feature(value)
+    def intervened(self, x: Array, under: Intervention) -> Array:
+        value = self._original.activations(x, [self._site], under)[self._site]
+        return self._feature(under.shown(self._site, value).astype(value.dtype, copy=False))
 
-    def activations(
-        self,
-        x: Array,
-        sites: Collection[str],
-        kept: Mapping[str, Mask] | None = None,
-        patch: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:
-        return self._original.activations(x, sites, kept, patch)
+    def activations(self, x: Array, sites: Collection[str], under: Intervention = NOTHING) -> dict[str, Array]:
+        return self._original.activations(x, sites, under)
 
     def _feature(self, activations: Array) -> Array:
         read = activations.reshape(-1)[self._rows].astype(np.float64)

@@ -12,7 +12,7 @@ from bounds.gates import Gate, Gates
 from bounds.graph import Graph
 from bounds.region import Box
 from specs.errors import InputError
-from specs.models.runtime import Array, Runtime
+from specs.models.runtime import Array, Intervention, Runtime
 
 __all__ = ["compare"]
 
@@ -64,7 +64,10 @@ def compare(
     kept = gates.expand(masks)
     found = graph.evaluate(x[:_INTERVENED], gates, masks, patches)[graph.output].numpy()
     wanted = np.stack(
-        [_output(runtime.intervened(x[i].numpy(), _row(kept, i), _row(patches, i)), graph, shown) for i in range(_INTERVENED)]
+        [
+            _output(runtime.intervened(x[i].numpy(), Intervention(_row(kept, i), _row(patches, i))), graph, shown)
+            for i in range(_INTERVENED)
+        ]
     )
     scale = max(scale, float(np.abs(wanted).max()))
     _judge(found, wanted, scale, shown, f" with patches at {', '.join(ordered)}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 
 from bounds.graph import Graph
 from bounds.stream import Read
-from specs.models.runtime import Array, Mask, Runtime
+from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 
 __all__ = ["EdgeRuntime"]
 
@@ -31,47 +31,37 @@ class EdgeRuntime(Runtime):
     def outputs(self, x: Array) -> Array:
         return self._inner.outputs(x) if self._end is None else self.activations(x, [self._end])[self._end]
 
-    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
+    def intervened(self, x: Array, under: Intervention) -> Array:
         if self._end is not None:
-            return self.activations(x, [self._end], kept, patch)[self._end]
-        masks, values = self._settled(x, kept, patch)
-        if self._graph.output in values:
-            return values[self._graph.output]
-        return self._inner.intervened(x, masks, values)
+            return self.activations(x, [self._end], under)[self._end]
+        settled = self._settled(x, under)
+        if self._graph.output in settled.patch:
+            return settled.patch[self._graph.output]
+        return self._inner.intervened(x, settled)
 
     def ending_at(self, tensor: str) -> EdgeRuntime:
         return EdgeRuntime(self._inner, self._graph, tuple(self._reads.values()), tensor)
 
-    def activations(
-        self,
-        x: Array,
-        sites: Collection[str],
-        kept: Mapping[str, Mask] | None = None,
-        patch: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:
-        masks, values = self._settled(x, kept or {}, patch or {})
+    def activations(self, x: Array, sites: Collection[str], under: Intervention = NOTHING) -> dict[str, Array]:
+        settled = self._settled(x, under)
         plain = [site for site in sites if site not in self._reads]
-        found = self._inner.activations(x, plain, masks, values) if plain else {}
-        return found | {site: self._edges(x, self._reads[site], masks, values) for site in sites if site in self._reads}
+        found = self._inner.activations(x, plain, settled) if plain else {}
+        return found | {site: self._edges(x, self._reads[site], settled) for site in sites if site in self._reads}
 
-    def _settled(
-        self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]
-    ) -> tuple[dict[str, Mask], dict[str, Array]]:
+    def _settled(self, x: Array, under: Intervention) -> Intervention:
         """The same intervention with every consumer that it changes otherwise than through its producers set to its value."""
-        masks = {site: mask for site, mask in kept.items() if site not in self._reads}
-        values = {site: patch[site] for site in masks}
+        masks = {site: mask for site, mask in under.kept.items() if site not in self._reads}
+        values = {site: under.patch[site] for site in masks}
+        settled = Intervention(masks, values)
         for consumer, read in self._reads.items():  # in graph order: those upstream are settled first
-            if consumer in kept or read.passed.intersection(masks):
-                edges = self._edges(x, read, masks, values)
-                if consumer in kept:
-                    edges = np.where(kept[consumer], edges, patch[consumer])
-                found = self._consumed(x, read, edges)
+            if consumer in under.kept or read.passed.intersection(masks):
+                found = self._consumed(x, read, under.shown(consumer, self._edges(x, read, settled)))
                 masks[consumer], values[consumer] = np.zeros(found.shape, dtype=bool), found
-        return masks, values
+        return settled
 
-    def _edges(self, x: Array, read: Read, masks: Mapping[str, Mask], values: Mapping[str, Array]) -> Array:
+    def _edges(self, x: Array, read: Read, under: Intervention) -> Array:
         """The producers' values, for each head the same, in float64."""
-        seen = self._seen(x, {producer.span.start for producer in read.producers}, masks, values)
+        seen = self._seen(x, {producer.span.start for producer in read.producers}, under)
         rows: list[Array] = []
         for producer in read.producers:
             between, value = producer.span, seen[producer.span.start].astype(np.float64)
@@ -97,18 +87,15 @@ class EdgeRuntime(Runtime):
             return found[0]
         return np.take_along_axis(np.stack(found), read.heads[0].numpy()[None], 0)[0]
 
-    def _seen(
-        self, x: Array, names: Collection[str], masks: Mapping[str, Mask], values: Mapping[str, Array]
-    ) -> dict[str, Array]:
+    def _seen(self, x: Array, names: Collection[str], under: Intervention) -> dict[str, Array]:
         """Tensors as their readers see them."""
         own = sorted(set(names) - {self._graph.input})
-        found = self._inner.activations(x, own, masks, values) if own else {}
-        shown = {name: np.where(masks[name], v, values[name]) if name in masks else v for name, v in found.items()}
-        return shown | {self._graph.input: x}
+        found = self._inner.activations(x, own, under) if own else {}
+        return {name: under.shown(name, value) for name, value in found.items()} | {self._graph.input: x}
 
     def _from(self, x: Array, start: str, value: Array, end: str) -> Array:
         """What the model computes at `end` where all of `start` is replaced. Of float64, whatever the model's type."""
         if start == self._graph.input:
             return self._inner.activations(value, [end])[end].astype(np.float64)
-        masks = {start: np.zeros(value.shape, dtype=bool)}
-        return self._inner.activations(x, [end], masks, {start: value})[end].astype(np.float64)
+        whole = Intervention({start: np.zeros(value.shape, dtype=bool)}, {start: value})
+        return self._inner.activations(x, [end], whole)[end].astype(np.float64)

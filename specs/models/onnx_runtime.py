@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from specs.models.onnx_tokens import INTEGERS
-from specs.models.runtime import Array, Mask, Runtime
+from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 
 __all__ = ["OnnxRuntime"]
 
@@ -32,34 +32,26 @@ class OnnxRuntime(Runtime):
             self._sessions[None] = _session(self._original if exposed else self._ending(self._model))
         return self._run(self._sessions[None], {self._input: x})
 
-    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
-        sites = tuple(sorted(kept))
+    def intervened(self, x: Array, under: Intervention) -> Array:
+        sites = tuple(sorted(under.kept))
         if sites not in self._sessions:
             self._sessions[sites] = _session(self._gated(self._ending(self._model), sites))
-        return self._run(self._sessions[sites], self._feeds(x, sites, kept, patch))
+        return self._run(self._sessions[sites], self._feeds(x, sites, under))
 
-    def activations(
-        self,
-        x: Array,
-        sites: Collection[str],
-        kept: Mapping[str, Mask] | None = None,
-        patch: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:
-        names, gated = tuple(sorted(sites)), tuple(sorted(kept or ()))
+    def activations(self, x: Array, sites: Collection[str], under: Intervention = NOTHING) -> dict[str, Array]:
+        names, gated = tuple(sorted(sites)), tuple(sorted(under.kept))
         if (names, gated) not in self._showing:
             self._showing[names, gated] = _session(self._gated(self._ending(self._model, names), gated))
         session = self._showing[names, gated]
-        found = session.run(list(names), self._cast(session, self._feeds(x, gated, kept or {}, patch or {})))
+        found = session.run(list(names), self._cast(session, self._feeds(x, gated, under)))
         return {name: np.asarray(value) for name, value in zip(names, found, strict=True)}
 
-    def _feeds(
-        self, x: Array, sites: tuple[str, ...], kept: Mapping[str, Mask], patch: Mapping[str, Array]
-    ) -> dict[str, Array]:
+    def _feeds(self, x: Array, sites: tuple[str, ...], under: Intervention) -> dict[str, Array]:
         feeds = {self._input: x}
         for i, site in enumerate(sites):
-            mask = np.asarray(kept[site], dtype=bool)
+            mask = np.asarray(under.kept[site], dtype=bool)
             feeds[f"certify.kept.{i}"] = mask
-            feeds[f"certify.patch.{i}"] = np.where(mask, 0, patch[site])
+            feeds[f"certify.patch.{i}"] = np.where(mask, 0, under.patch[site])
         return feeds
 
     def _run(self, session: Any, feeds: Mapping[str, Array]) -> Array:

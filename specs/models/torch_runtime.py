@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from specs.models.runtime import Array, Mask, Runtime
+from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 
 __all__ = ["TorchRuntime"]
 
@@ -25,30 +25,24 @@ class TorchRuntime(Runtime):
 
     def outputs(self, x: Array) -> Array:
         if self._forward is None:
-            return self.intervened(x, {}, {})
+            return self.intervened(x, NOTHING)
         with torch.no_grad():
             return self._forward(self._tensor(x)).numpy()
 
-    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
-        return self._run(x, kept, patch)[self._output].numpy()
+    def intervened(self, x: Array, under: Intervention) -> Array:
+        return self._run(x, under)[self._output].numpy()
 
-    def activations(
-        self,
-        x: Array,
-        sites: Collection[str],
-        kept: Mapping[str, Mask] | None = None,
-        patch: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:
-        values = self._run(x, kept or {}, patch or {})
+    def activations(self, x: Array, sites: Collection[str], under: Intervention = NOTHING) -> dict[str, Array]:
+        values = self._run(x, under)
         return {site: values[site].numpy() for site in sites}
 
     def values(self, x: Array) -> dict[str, Tensor]:
         """Every tensor that the program computes for one input."""
-        return self._run(x, {}, {})
+        return self._run(x, NOTHING)
 
-    def _run(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> dict[str, Tensor]:
-        masks = {name: torch.as_tensor(value) for name, value in kept.items()}
-        values = {name: self._tensor(patch[name]) for name in kept}
+    def _run(self, x: Array, under: Intervention) -> dict[str, Tensor]:
+        masks = {name: torch.as_tensor(value) for name, value in under.kept.items()}
+        values = {name: self._tensor(under.patch[name]) for name in under.kept}
         with torch.no_grad():
             run = _Interpreter(self._program, masks, values)
             run.run(self._tensor(x))

@@ -14,6 +14,7 @@ import torch
 
 from specs.encode import encode
 from specs.load import read_circuit, read_spec
+from specs.models.runtime import Intervention
 from tests.golden.conftest import ROOT, Run
 from verify.cli import main
 from verify.model import model_of
@@ -126,7 +127,8 @@ def test_the_pruned_model_is_the_circuit(name: str, inside: Run, tmp_path: Path)
     for seed in range(5):
         x = torch.rand(graph.input_shape, generator=torch.Generator().manual_seed(seed)).numpy()
         found = np.asarray(session.run(None, {"input": x})[0])
-        assert np.allclose(found, model.runtime.intervened(x, kept, patch), atol=1e-4)  # the original, intervened on
+        original = model.runtime.intervened(x, Intervention(kept, patch))
+        assert np.allclose(found, original, atol=1e-4)
     again = inside("export", "onnx", case / "circuit.json", "--spec", case / "spec.yaml", "--out", out)
     assert again.returncode == 2 and "--force" in again.stderr
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from bounds.query import Query
 from specs.encode import Claim, Problem
 from specs.margins import deviation
+from specs.models.runtime import Intervention
 from verify.witness.library import Library
 from verify.witness.pool import Points, circuit_outputs
 
@@ -78,7 +79,7 @@ def replay(problem: Problem, claim: Claim, mask: Tensor, points: Points, library
     kept = {name: elements[0].numpy() for name, elements in query.gates.expand(mask.reshape(1, -1)).items()}
     runtime = problem.model.runtime
     model = runtime.outputs(x.numpy())
-    circuit = runtime.intervened(x.numpy(), kept, patched.values)
+    circuit = runtime.intervened(x.numpy(), Intervention(kept, patched.values))
     found = deviation(problem.spec.agreement, torch.from_numpy(np.asarray(circuit)), torch.from_numpy(np.asarray(model)))
     seen = Points(received.double(), patched.ours)
     with torch.no_grad():

@@ -19,6 +19,7 @@ from specs.encode import Problem, encode
 from specs.errors import InputError
 from specs.load import read_circuit
 from specs.model import Model, model_from_module
+from specs.models.runtime import Intervention
 from specs.record import Origin
 from specs.spec import Spec
 from specs.splice import Splice
@@ -120,13 +121,13 @@ def test_runtime_agrees_with_numpy(folder: Path, model: Model) -> None:
     z[:, 7:] = 0
     replaced = z @ w["W_dec"] + w["b_dec"]
     mask = {"act_0": np.zeros((1, 6), dtype=bool)}
-    expected = model.runtime.intervened(x, mask, {"act_0": replaced})
+    expected = model.runtime.intervened(x, Intervention(mask, {"act_0": replaced}))
     gates = problem.claims[0].query.gates
     kept = {name: value[0].numpy() for name, value in gates.expand(problem.mask).items()}
-    found = problem.model.runtime.intervened(x, kept, {name: np.zeros_like(value, dtype=float) for name, value in kept.items()})
+    ablated = Intervention(kept, {name: np.zeros_like(value, dtype=float) for name, value in kept.items()})
+    found = problem.model.runtime.intervened(x, ablated)
     assert np.allclose(found, expected, atol=1e-6)
-    seen = problem.model.runtime.activations(x, [ACTS, "act_0.hook_sae_acts_pre", "act_1"], kept, {
-        name: np.zeros_like(value, dtype=float) for name, value in kept.items()})  # fmt: skip
+    seen = problem.model.runtime.activations(x, [ACTS, "act_0.hook_sae_acts_pre", "act_1"], ablated)
     assert np.allclose(seen["act_0.hook_sae_acts_pre"], pre, atol=1e-6) and seen["act_1"].shape == (1, 5)
 
 

@@ -10,6 +10,7 @@ from bounds.gates import Gate, Gates
 from bounds.region import Box
 from specs.edges import clash
 from specs.model import Model, model_from_module
+from specs.models.runtime import Intervention
 from tests.residual import Blocks, Patch, patched
 
 CONSUMERS = ("q1", "k1", "v1", "up1", "q2", "k2", "v2", "up2", "out")
@@ -59,7 +60,8 @@ def test_patched_edges_are_path_patching(both: tuple[Blocks, Model], seed: int) 
     found = cut.graph.evaluate(x.unsqueeze(0), gates, mask, values, frozenset(gates.by_tensor))
     assert torch.allclose(found[cut.graph.output][0], wanted, rtol=0, atol=1e-8)
     replayed = cut.runtime.intervened(
-        x.numpy(), {name: k[0].numpy() for name, k in kept.items()}, {name: v[0].numpy() for name, v in values.items()}
+        x.numpy(),
+        Intervention({name: k[0].numpy() for name, k in kept.items()}, {name: v[0].numpy() for name, v in values.items()}),
     )
     assert torch.allclose(torch.from_numpy(replayed), wanted, rtol=0, atol=1e-8)
     for name, read in by_name.items():
@@ -110,7 +112,7 @@ def test_skips_are_edges() -> None:
     wanted = y.relu().flatten(1)[:, :4]  # the branch is zero, the skip is not
     kept = reads[2].group[0] == 0
     zero = {consumer: torch.zeros(reads[2].stacked).numpy()}
-    found = cut.runtime.intervened(x.numpy(), {consumer: kept.numpy()}, zero)
+    found = cut.runtime.intervened(x.numpy(), Intervention({consumer: kept.numpy()}, zero))
     assert torch.allclose(torch.from_numpy(found), wanted.detach(), atol=1e-6)
 
 
@@ -142,7 +144,7 @@ def test_a_producer_that_is_repeated_and_a_constant_that_is_none() -> None:
     ):
         mask = torch.tensor(kept)[read.group[0]]
         zero = torch.zeros(read.stacked, dtype=torch.float64)
-        replayed = cut.runtime.intervened(x.numpy(), {read.consumer: mask.numpy()}, {read.consumer: zero.numpy()})
+        replayed = cut.runtime.intervened(x.numpy(), Intervention({read.consumer: mask.numpy()}, {read.consumer: zero.numpy()}))
         gates = Gates((Gate(read.consumer, read.group[0], read.group[1], Box(zero, zero)),))
         found = cut.graph.evaluate(x.unsqueeze(0), gates, torch.tensor([kept]), {read.consumer: zero.unsqueeze(0)})
         assert torch.allclose(torch.from_numpy(replayed), wanted, atol=1e-8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bounds.ops import Relu, Tanh
 from specs.errors import InputError
 from specs.model import Model, load_model
-from specs.models.runtime import Array, Mask, Runtime
+from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 
 
 def _write(path: Path) -> Path:
@@ -102,16 +102,10 @@ class _Deaf(Runtime):
     def outputs(self, x: Array) -> Array:
         return self._inner.outputs(x)
 
-    def activations(
-        self,
-        x: Array,
-        sites: Collection[str],
-        kept: Mapping[str, Mask] | None = None,
-        patch: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:
+    def activations(self, x: Array, sites: Collection[str], under: Intervention = NOTHING) -> dict[str, Array]:
         return self._inner.activations(x, sites)
 
-    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
+    def intervened(self, x: Array, under: Intervention) -> Array:
         return self._inner.outputs(x)
 
 

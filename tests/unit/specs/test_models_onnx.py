@@ -16,6 +16,7 @@ from specs.model import Model
 from specs.models.onnx_file import parse
 from specs.models.onnx_import import read_graph
 from specs.models.onnx_runtime import OnnxRuntime
+from specs.models.runtime import Intervention
 
 Array = npt.NDArray[Any]
 _RANDOM = np.random.default_rng(0)
@@ -247,7 +248,7 @@ def test_intervention_reaches_every_reader() -> None:
     shape = model.graph.shape("r")
     kept, patch = np.ones(shape, dtype=bool), np.full(shape, 5.0)
     kept[:, 1] = False
-    y = model.runtime.intervened(np.zeros(IMAGE), {"r": kept}, {"r": patch})
+    y = model.runtime.intervened(np.zeros(IMAGE), Intervention({"r": kept}, {"r": patch}))
     assert np.array_equal(y, np.array([[0.0, 10.0, 0.0]]))
     group, count = model.group("r", "channel")
     assert count == 3 and np.array_equal(np.asarray(group == 1), ~kept)

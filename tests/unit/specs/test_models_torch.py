@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from specs.errors import InputError
 from specs.model import Model, load_model, model_from_module
+from specs.models.runtime import Intervention
 
 
 class Net(nn.Module):
@@ -60,7 +61,9 @@ def test_module_without_softmax_is_its_own_runtime() -> None:
     model = model_from_module(net, torch.rand(1, 4))
     x = torch.rand(1, 4)
     assert np.array_equal(model.runtime.outputs(x.numpy()), net(x).detach().numpy())
-    patched = model.runtime.intervened(x.numpy(), {"tanh": np.zeros((1, 5), dtype=bool)}, {"tanh": np.zeros((1, 5))})
+    patched = model.runtime.intervened(
+        x.numpy(), Intervention({"tanh": np.zeros((1, 5), dtype=bool)}, {"tanh": np.zeros((1, 5))})
+    )
     state = net.state_dict()
     assert np.allclose(patched, state["2.bias"].numpy())
     net.load_state_dict({**state, "0.weight": state["0.weight"] + 1})

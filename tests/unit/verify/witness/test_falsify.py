@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bounds.region import Ball, Box, Hull, Region
 from specs.encode import Problem
-from specs.models.runtime import Array, Mask, Runtime
+from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 from tests.nets import asked, net, random_net
 from verify.witness.attack import Found, attack
 from verify.witness.falsify import Replay, replay, witness_of
@@ -112,17 +112,11 @@ class _Noisy(Runtime):
     def outputs(self, x: Array) -> Array:
         return self.original.outputs(x)
 
-    def activations(
-        self,
-        x: Array,
-        sites: Collection[str],
-        kept: Mapping[str, Mask] | None = None,
-        patch: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:
-        return self.original.activations(x, sites, kept, patch)
+    def activations(self, x: Array, sites: Collection[str], under: Intervention = NOTHING) -> dict[str, Array]:
+        return self.original.activations(x, sites, under)
 
-    def intervened(self, x: Array, kept: Mapping[str, Mask], patch: Mapping[str, Array]) -> Array:
-        return self.original.intervened(x, kept, patch) + np.float32(self.noise)
+    def intervened(self, x: Array, under: Intervention) -> Array:
+        return self.original.intervened(x, under) + np.float32(self.noise)
 
 
 def test_what_only_the_runtimes_rounding_shows_is_no_violation(tmp_path: Path) -> None:

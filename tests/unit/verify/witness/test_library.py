@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bounds.region import Ball, Box
 from specs.encode import Problem, encode_scope
 from specs.model import load_model
+from specs.models.runtime import Intervention
 from specs.record import Origin
 from specs.spec import Spec
 from tests.nets import asked, random_net
@@ -53,7 +54,7 @@ def _checked(problem: Problem, tolerance: float) -> None:
                 assert second.contains(torch.from_numpy(x).double())
                 patch[gate.tensor][at] = runtime.activations(x, [gate.tensor])[gate.tensor][at]
                 assert np.array_equal(patch[gate.tensor][at], witness.patch[gate.tensor][at])
-    again = runtime.intervened(witness.input, kept, patch)
+    again = runtime.intervened(witness.input, Intervention(kept, patch))
     assert np.array_equal(again, witness.circuit_output)
     assert np.abs(again - runtime.outputs(witness.input)).max() > tolerance
 
