@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -101,12 +102,16 @@ class Branching:
             self.base = self.known
         else:
             self.query, self.base = shrink(query, self._traced() if self.traced is None else self.traced)
-        self._rough = self.base.to(torch.float32)
         self._parts = Queue(self.held)
         self.goals = goals(query.margins)
         box = query.region.box()
         self.fronts = fronts(self.base.model) if self.base.model is not None and isinstance(query.region, Tokens) else None
         self.by_input = not has_choices(query.region) and int((box.lower < box.upper).sum()) <= _FEW_INPUTS
+
+    @cached_property
+    def _rough(self) -> Trace:
+        """`base` in single precision, for looking ahead; not made where bounds of the whole region are enough."""
+        return self.base.to(torch.float32)
 
     def _traced(self) -> Trace:
         model = model_trace(self.query.graph, self.query.region, self.memory)
