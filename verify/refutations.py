@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from verify.certificate import Arrays, stacked
 from verify.check.claim import Question
-from verify.check.minimality import LEVELS, Refuted, circuit_of, costs_of, kept_of, monotone
+from verify.check.minimality import Refuted, circuit_of, costs_of, kept_of, monotone
 from verify.check.program import Rejected
 from verify.check.witness import Witnesses
-from verify.minimize.oracle import Components, Level, Masks
+from verify.minimize.oracle import LEVELS, Components, Level, Masks, implies
 from verify.report import Minimality
 from verify.search.findings import Findings
 from verify.search.run import Search
@@ -85,10 +85,10 @@ def backing(search: Search, question: Question, level: Level, lower: float, budg
 def confirmed(said: Minimality, level: Level = "none", lower: float = 0.0, why: str = "") -> Minimality:
     """What a report says of minimality, cut down to the level and the bound that a certificate holds."""
     short = [] if said.lower is None or lower >= said.lower else [f"a lower bound of {said.lower:g}"]
-    proven = said.proven and LEVELS.index(level) >= LEVELS.index(said.level)
+    proven = said.proven and implies(level, said.level)
     short += [f"minimal at level {said.level}"] if said.proven and not proven else []
     changes: dict[str, Any] = {"proven": proven, "lower": int(lower) if lower.is_integer() else lower}
-    changes["reached"] = level if LEVELS.index(level) < LEVELS.index(said.reached) else said.reached
+    changes["reached"] = said.reached if implies(level, said.reached) else level
     if said.proven and not proven:
         changes["status"] = "relative"
     if short:
