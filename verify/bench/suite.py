@@ -221,7 +221,8 @@ def bundled() -> list[str]:
 def read_suite(name: str | os.PathLike[str]) -> Suite:
     """The suite in a file, or the bundled one of that name. Raises: InputError: no such suite, or what is wrong with it."""
     file = os.fspath(name)
-    if not os.path.exists(file):
+    if not os.path.isfile(file):
+        # A folder of that name may be where an earlier run's results lie.
         if file not in bundled():
             listed = ", ".join(bundled())
             raise InputError(file, "", "no such file, and no bundled suite", f"a suite's YAML file, or one of: {listed}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -18,18 +19,17 @@ _LISTED = 100
 """Unresolved circuits that a standing lists; the others are counted."""
 
 
-def smaller_circuits(oracle: Oracle, circuit: Components, within: Components, limit: int) -> Search:
-    """Whether some circuit inside `within` is faithful: a proper subset of `circuit` where `within` is that (`subset`), or one
-    of less cost than `circuit` (`cardinal`).
+def smaller_circuits(oracle: Oracle, circuit: Components, level: Literal["subset", "cardinal"], limit: int) -> Search:
+    """Whether some smaller circuit is faithful: a proper subset of `circuit` (`subset`), or any of less cost (`cardinal`).
 
     `circuit` is certified. Subsets are taken by size, the largest first, for they are the likeliest to be faithful; circuits of
     less cost the smallest first, so that `lower` rises as they are refuted. The first one that is certified ends the search, as
     `smaller`. At most `limit` are looked at; the others count as unresolved. Cost: for each a look at the witnesses at hand, in
     batches; an attack and a proof for those that no witness refutes.
     """
-    subset = within == circuit
+    subset = level == "subset"
     upper = oracle.cost(circuit)
-    members = sorted(within)
+    members = sorted(circuit if subset else oracle.everything)
     sizes = range(len(members) - 1, -1, -1) if subset else range(len(members) + 1)
     total = sum(math.comb(len(members), k) for k in sizes)
     cheapest = list(itertools.accumulate(sorted(oracle.costs[v] for v in members), initial=0.0))
@@ -45,7 +45,7 @@ def smaller_circuits(oracle: Oracle, circuit: Components, within: Components, li
                 masks = masks[masks @ np.asarray(oracle.costs) < upper]
             for found, answer in survivors(oracle, masks):
                 if answer is Answer.YES:
-                    standing = Standing("subset" if subset else "cardinal", False, tuple(unresolved), found, count)
+                    standing = Standing(level, False, tuple(unresolved), found, count)
                     yield State(circuit, upper, lower, standing)
                     return
                 count += 1
@@ -55,12 +55,12 @@ def smaller_circuits(oracle: Oracle, circuit: Components, within: Components, li
             standing = Standing("none", True, tuple(unresolved), None, count)
             yield State(circuit, upper, lower, standing, f"{looked} of {total} smaller circuits looked at")
             if looked >= limit and looked < total:
-                standing = Standing("subset" if subset else "cardinal", False, tuple(unresolved), None, count + total - looked)
+                standing = Standing(level, False, tuple(unresolved), None, count + total - looked)
                 yield State(circuit, upper, lower, standing)
                 return
         if not subset:
             lower = min(upper, least_open, cheapest[min(size + 1, len(members))])
-    standing = Standing("subset" if subset else "cardinal", count == 0, tuple(unresolved), None, count)
+    standing = Standing(level, count == 0, tuple(unresolved), None, count)
     yield State(circuit, upper, 0.0 if subset else min(upper, least_open), standing)
 
 

@@ -38,8 +38,7 @@ def standing(oracle: Oracle, circuit: Components, level: Level, limit: int = 1 <
             if smaller is not None:
                 return
         return
-    within = circuit if level == "subset" else oracle.everything
-    for state in smaller_circuits(oracle, circuit, within, limit):
+    for state in smaller_circuits(oracle, circuit, level, limit):
         yield state
 
 

@@ -89,6 +89,12 @@ def test_an_unknown_suite_is_told_what_there_is() -> None:
         read_suite("papr")
 
 
+def test_results_in_a_folder_of_its_name_do_not_hide_a_bundled_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "paper").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "table1" in read_suite("paper").experiments
+
+
 def test_a_missing_file_is_named_with_source_and_hash(tmp_path: Path) -> None:
     published = Published(bench=BENCH, sha256="0" * 64, source="here @ abc")
     with pytest.raises(InputError, match=r"here @ abc.*0{64}.*--data DIR"):

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.verify.minimize.tables import TableOracle, any_table, monotone_table
 from verify.minimize.binary import binary
 from verify.minimize.brute import table
+from verify.minimize.choose import minimized
 from verify.minimize.deletion import deletion
 from verify.minimize.hitting import hitting
 from verify.minimize.iterated import iterated
@@ -84,6 +85,17 @@ def test_searches_of_monotone_claims(name: str, weighted: bool) -> None:
         states = list(algorithm(Known(oracle), oracle.everything, order))
         assert states[-1].standing.proven
         _check(oracle, states, least)
+
+
+@pytest.mark.parametrize("level", LEVELS[1:])
+@pytest.mark.parametrize("monotone", [False, True])
+def test_a_level_is_reached_where_nothing_stays_open(level: Level, monotone: bool) -> None:
+    # Also where no smaller circuit is faithful at all, so that everything is kept.
+    for seed in SEEDS:
+        oracle = _oracle(seed, monotone)
+        states = list(minimized(Known(oracle), oracle.everything, level, range(oracle.size)))
+        assert states[-1].standing.proven and states[-1].standing.smaller is None
+        _check(oracle, states, level)
 
 
 @pytest.mark.parametrize("name", MONOTONE)
