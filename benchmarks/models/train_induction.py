@@ -9,16 +9,13 @@ one core.
 
 from __future__ import annotations
 
-import argparse
-import time
-from pathlib import Path
-
 import onnx
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.models.attention_only import AttentionOnly, written
+from benchmarks.models.training import options, train
+from benchmarks.models.transformer import Transformer, written
 
 SEED, VOCABULARY, LENGTH, WIDTH, HEADS, LAYERS = 2026, 8, 6, 32, 4, 2
 STEPS, BATCH, SPARSITY = 15000, 512, 2e-3
@@ -32,7 +29,7 @@ def questions(ids: Tensor) -> tuple[Tensor, Tensor]:
     return asked, ids.gather(1, (where + 1).clamp_max(ids.shape[1] - 1))
 
 
-def scores(model: AttentionOnly, ids: Tensor) -> tuple[Tensor, Tensor]:
+def scores(model: Transformer, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Of each head, the attention to the token before (over all positions but the first) and, at the positions asked about, to
     the one after the earlier occurrence. Shapes: both `(layers, heads)`."""
     patterns = torch.stack(model.run(ids)[1])
@@ -45,42 +42,28 @@ def scores(model: AttentionOnly, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: this one)")
-    parser.add_argument("--seed", type=int, default=SEED)
-    given = parser.parse_args()
-    out: Path = given.out
-    torch.set_num_threads(1)
-    torch.manual_seed(given.seed)
+    given = options(__doc__, SEED)
     order = torch.Generator().manual_seed(given.seed)
-    model = AttentionOnly(VOCABULARY, LENGTH, WIDTH, HEADS, LAYERS)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    began = time.monotonic()
-    for step in range(STEPS):
+    model = Transformer(VOCABULARY, LENGTH, WIDTH, HEADS, LAYERS)
+
+    def loss() -> Tensor:
         ids = torch.randint(0, VOCABULARY, (BATCH, LENGTH), generator=order)
         asked, target = questions(ids)
-        loss = functional.cross_entropy(model(ids)[asked], target[asked])
-        sparse = SPARSITY * model.head_sizes().sum() * min(1.0, max(0.0, 2 * step / STEPS - 0.4))
-        optimiser.zero_grad()
-        (loss + sparse).backward()
-        optimiser.step()
-        schedule.step()
-        if step % 1000 == 999:
-            with torch.no_grad():
-                ids = torch.randint(0, VOCABULARY, (1 << 13, LENGTH), generator=order)
-                asked, target = questions(ids)
-                right = (model(ids)[asked].argmax(1) == target[asked]).float().mean()
-                before, after = scores(model, ids)
-            print(
-                f"step {step + 1}: loss {float(loss.detach()):.2e}, accuracy {float(right):.5f}, "
-                f"{time.monotonic() - began:.0f} s\n"
-                f"  previous-token scores {before.round(decimals=2).tolist()}\n"
-                f"  induction scores      {after.round(decimals=2).tolist()}\n"
-                f"  sizes                 {model.head_sizes().detach().round(decimals=2).tolist()}",
-                flush=True,
-            )
-    onnx.save(written(model, "induction"), out / "induction.onnx")
+        return functional.cross_entropy(model(ids)[asked], target[asked])
+
+    def tell() -> str:
+        ids = torch.randint(0, VOCABULARY, (1 << 13, LENGTH), generator=order)
+        asked, target = questions(ids)
+        right = (model(ids)[asked].argmax(1) == target[asked]).float().mean()
+        before, after = scores(model, ids)
+        return (
+            f"accuracy {float(right):.5f}\n  previous-token scores {before.round(decimals=2).tolist()}\n"
+            f"  induction scores      {after.round(decimals=2).tolist()}\n"
+            f"  sizes                 {model.head_sizes().round(decimals=2).tolist()}"
+        )
+
+    train(model, STEPS, loss, tell, SPARSITY)
+    onnx.save(written(model, "induction"), given.out / "induction.onnx")
 
 
 if __name__ == "__main__":

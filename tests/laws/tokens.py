@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.models.attention_only import AttentionOnly, written
+from benchmarks.models.transformer import Transformer, written
 from bounds.domains.split import split_trace
 from bounds.domains.trace import Trace
 from bounds.enumeration import PointBoxes, enumeration
@@ -37,7 +37,7 @@ _NEAR = 0.02
 def _model(seed: int) -> Model:
     """Two layers of two heads, four tokens, three positions, random weights."""
     torch.manual_seed(seed)
-    module = AttentionOnly(vocabulary=4, length=3, width=4, heads=2, layers=2)
+    module = Transformer(vocabulary=4, length=3, width=4, heads=2, layers=2)
     folder = Path(mkdtemp(prefix="certify-tokens-"))
     (folder / "net.onnx").write_bytes(written(module, "net").SerializeToString())
     return load_model("net.onnx", shown="net", where="", base=folder)

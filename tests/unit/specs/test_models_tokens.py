@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.models.attention_only import AttentionOnly, written
+from benchmarks.models.transformer import Transformer, written
 from specs.encode import encode_scope
 from specs.errors import InputError
 from specs.model import Model, load_model
@@ -25,7 +25,7 @@ from verify.work.budget import Budget
 def numbered(folder: Path, node: Any = None, kind: int = TensorProto.INT64) -> Path:
     """A small transformer whose embedding looks token numbers up; `node` stands in for that look-up."""
     torch.manual_seed(0)
-    made = written(AttentionOnly(vocabulary=5, length=3, width=4, heads=2, layers=1), "net")
+    made = written(Transformer(vocabulary=5, length=3, width=4, heads=2, layers=1), "net")
     made.graph.node[0].CopyFrom(node or helper.make_node("Gather", ["embed.W_E", "tokens"], ["hook_embed"], name="look up"))
     made.graph.input[0].CopyFrom(helper.make_tensor_value_info("tokens", kind, [1, 3]))
     (folder / "net.onnx").write_bytes(made.SerializeToString())

@@ -1,7 +1,7 @@
-"""Attention-only transformers without normalisation or biases: the module that is trained, and its ONNX file.
+"""Small transformers without normalisation: attention, and MLPs where they are wanted; the module, and its ONNX file.
 
 Input `tokens`: one-hot rows, 1 x length x vocabulary. Output `logits` at the last position. Tensors are named as
-TransformerLens names them, so that `blocks.1.attn.hook_z` is the site of layer 1's heads.
+TransformerLens names them: `blocks.1.attn.hook_z` is the site of layer 1's heads, `blocks.1.hook_mlp_out` that of its MLP.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-__all__ = ["AttentionOnly", "written"]
+__all__ = ["Transformer", "written"]
 
 OPSET, IR_VERSION = 17, 8
 
 
-class AttentionOnly(nn.Module):
-    """`layers` of `heads` causal attention heads on a residual stream of `width`. Shapes: ids `(batch, length)` to logits
-    `(batch, length, vocabulary)`."""
+class Transformer(nn.Module):
+    """`layers` of `heads` causal attention heads, each followed by an MLP of `hidden` ReLU neurons where that is not 0, on a
+    residual stream of `width`. No biases but those of the neurons. Shapes: ids `(batch, length)` to logits `(batch, length,
+    vocabulary)`."""
 
-    def __init__(self, vocabulary: int, length: int, width: int, heads: int, layers: int) -> None:
+    def __init__(self, vocabulary: int, length: int, width: int, heads: int, layers: int, hidden: int = 0) -> None:
         super().__init__()
-        self.vocabulary, self.length, self.heads, self.layers = vocabulary, length, heads, layers
+        self.vocabulary, self.length, self.heads, self.layers, self.hidden = vocabulary, length, heads, layers, hidden
         small = lambda *shape: nn.Parameter(torch.randn(*shape) / math.sqrt(shape[-2]))  # noqa: E731
         self.embed = nn.Parameter(torch.randn(vocabulary, width) / math.sqrt(width))
         self.position = nn.Parameter(torch.randn(length, width) / math.sqrt(width))
@@ -33,6 +34,10 @@ class AttentionOnly(nn.Module):
             nn.ParameterList([small(width, width) for _ in range(layers)]) for _ in range(4)
         )
         self.unembed = small(width, vocabulary)
+        mlps = range(layers if hidden else 0)
+        self.into = nn.ParameterList([small(width, hidden) for _ in mlps])
+        self.bias = nn.ParameterList([nn.Parameter(torch.zeros(hidden)) for _ in mlps])
+        self.back = nn.ParameterList([small(hidden, width) for _ in mlps])
         self.register_buffer("mask", torch.full((length, length), -1e5).triu(1))
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -47,6 +52,8 @@ class AttentionOnly(nn.Module):
             scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + self.get_buffer("mask")
             patterns.append(scores.softmax(-1))
             residual = residual + (patterns[-1] @ v).transpose(1, 2).flatten(2) @ self.out[layer]
+            if self.hidden:
+                residual = residual + (residual @ self.into[layer] + self.bias[layer]).relu() @ self.back[layer]
         return residual @ self.unembed, patterns
 
     def _cut(self, x: Tensor) -> Tensor:
@@ -60,8 +67,13 @@ class AttentionOnly(nn.Module):
             sizes.append((v.permute(1, 0, 2) @ o).flatten(1).norm(dim=1))
         return torch.stack(sizes)
 
+    def mlp_sizes(self) -> Tensor:
+        """How much each MLP can write: the norms of its two matrices, multiplied. Shape: `(layers,)`, none without MLPs."""
+        sizes = [into.norm() * back.norm() for into, back in zip(self.into, self.back, strict=True)]
+        return torch.stack(sizes) if sizes else torch.zeros(0)
 
-def written(model: AttentionOnly, name: str) -> onnx.ModelProto:
+
+def written(model: Transformer, name: str) -> onnx.ModelProto:
     """The model as ONNX, at batch size one, its logits those of the last position."""
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -81,7 +93,8 @@ def written(model: AttentionOnly, name: str) -> onnx.ModelProto:
     residual = node("Add", [embedded, weight("pos_embed.W_pos", model.position)], "blocks.0.hook_resid_pre")
     scale, mask = weight("scale", torch.tensor(1 / math.sqrt(size))), weight("mask", model.get_buffer("mask"))
     for layer in range(model.layers):
-        at = f"blocks.{layer}.attn"
+        block = f"blocks.{layer}"
+        at = f"{block}.attn"
         read: dict[str, str] = {}
         for letter, matrix in (("q", model.query), ("k", model.key), ("v", model.value)):
             flat = node("MatMul", [residual, weight(f"{at}.W_{letter.upper()}", matrix[layer])], f"{at}.{letter}")
@@ -93,8 +106,14 @@ def written(model: AttentionOnly, name: str) -> onnx.ModelProto:
         pattern = node("Softmax", [node("Add", [scores, mask], f"{at}.hook_attn_scores")], f"{at}.hook_pattern", axis=-1)
         z = node("Transpose", [node("MatMul", [pattern, read["v"]], f"{at}.z_heads")], f"{at}.hook_z", perm=[0, 2, 1, 3])
         flat = node("Reshape", [z, joined], f"{at}.z")
-        out = node("MatMul", [flat, weight(f"{at}.W_O", model.out[layer])], f"blocks.{layer}.hook_attn_out")
-        residual = node("Add", [residual, out], f"blocks.{layer}.hook_resid_post")
+        out = node("MatMul", [flat, weight(f"{at}.W_O", model.out[layer])], f"{block}.hook_attn_out")
+        residual = node("Add", [residual, out], f"{block}.hook_resid_{'mid' if model.hidden else 'post'}")
+        if model.hidden:
+            sums = node("MatMul", [residual, weight(f"{block}.mlp.W_in", model.into[layer])], f"{block}.mlp.in")
+            pre = node("Add", [sums, weight(f"{block}.mlp.b_in", model.bias[layer])], f"{block}.mlp.hook_pre")
+            post = node("Relu", [pre], f"{block}.mlp.hook_post")
+            out = node("MatMul", [post, weight(f"{block}.mlp.W_out", model.back[layer])], f"{block}.hook_mlp_out")
+            residual = node("Add", [residual, out], f"{block}.hook_resid_post")
     starts, ends, axes = (weight(n, torch.tensor([v])) for n, v in (("last", length - 1), ("end", length), ("axis", 1)))
     last = node("Slice", [residual, starts, ends, axes], "last_position")
     flat = node("Reshape", [last, weight("flat", torch.tensor([1, heads * size]))], "last_flat")
@@ -107,7 +126,7 @@ def written(model: AttentionOnly, name: str) -> onnx.ModelProto:
         initializer=weights,
     )
     made = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="attention_only"
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="circuit-certify"
     )
     onnx.checker.check_model(made, full_check=True)
     return made
