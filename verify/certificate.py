@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bounds.region import Hull
 from specs.errors import InputError
 from specs.write import write_circuit, write_whole
-from verify.branch.leaves import Refused, Trees
+from verify.branch.leaves import NotCovered, Refused, Trees
 from verify.check.certificate import FORMAT, MANIFEST, PROOF, confirm, digest, holds, sha256_of
 from verify.check.claim import Question, files_of, read_question
 from verify.check.program import Rejected
@@ -209,7 +209,7 @@ def _followed(make: Callable[[], Any]) -> Any:
     try:
         return make()
     except Rejected as error:
-        raise Refused(str(error)) from None
+        raise NotCovered(str(error)) from None
 
 
 def _question(problem: Problem, files: Files) -> Question:

@@ -282,7 +282,7 @@ class _Run:
             interrupted,
             told,
         )
-        return Found(circuit, self._placed(report))
+        return Found(circuit, self._placed(report), search)
 
     def _placed(self, report: Report) -> Report:
         """With the certificate's place, where there is one."""

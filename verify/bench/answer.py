@@ -60,15 +60,16 @@ def _done(suite: Suite, run: Run, bench: Path | None) -> dict[str, Any]:
         "model_sha256": question.model.sha256,
         "data_sha256": question.data_sha256,
     }
+    attest_s = suite.experiments[run.experiment].budget.time_s if suite.experiments[run.experiment].certificates else None
     if isinstance(method, Discover):
-        return told | _searched(question, method, run.seed)
+        return told | _searched(question, method, run.seed, attest_s)
     began = time.monotonic()
     circuit = _given(question, method.file) if isinstance(method, Given) else _sampled(question, method, run.seed)
     search_s = time.monotonic() - began
-    return told | _certified(question, circuit, run.seed) | {"search_s": search_s}
+    return told | {"search_s": search_s} | _certified(question, circuit, run.seed, attest_s)
 
 
-def _searched(question: Asked, method: Discover, seed: int) -> dict[str, Any]:
+def _searched(question: Asked, method: Discover, seed: int, attest_s: float | None) -> dict[str, Any]:
     from verify.discover import discover
 
     spec = question.read(method.level)
@@ -84,7 +85,12 @@ def _searched(question: Asked, method: Discover, seed: int) -> dict[str, Any]:
     if (search := report.search) is not None:
         trace = tuple((m.time_s, float(m.lower), float(m.upper)) for m in search.trace)
         told |= {"asked": search.asked, "proofs": search.proofs, "evaluated": search.evaluated, "trace": trace}
-    return told | {"search_s": report.time_s, "certify_s": 0.0}
+    told |= {"search_s": report.time_s, "certify_s": 0.0}
+    if attest_s is None or report.verdict != "certified":
+        return told
+    from verify.bench.attested import attested
+
+    return told | attested(found.circuit, spec, question.model, attest_s, found.search, report.minimality)
 
 
 def _sampled(question: Asked, method: Any, seed: int) -> Circuit:
@@ -118,11 +124,17 @@ def _given(question: Asked, file: str) -> Circuit:
     return circuit
 
 
-def _certified(question: Asked, circuit: Circuit, seed: int) -> dict[str, Any]:
+def _certified(question: Asked, circuit: Circuit, seed: int, attest_s: float | None) -> dict[str, Any]:
     from verify.api import certify
 
-    report = certify(circuit, question.read(), question.model, seed=seed, hard=True, began=time.monotonic())
-    return {**_told(report), "certify_s": report.time_s}
+    spec = question.read()
+    report = certify(circuit, spec, question.model, seed=seed, hard=True, began=time.monotonic())
+    told = {**_told(report), "certify_s": report.time_s}
+    if attest_s is None or report.verdict != "certified":
+        return told
+    from verify.bench.attested import attested
+
+    return told | attested(circuit, spec, question.model, attest_s)
 
 
 def _told(report: Report) -> dict[str, Any]:

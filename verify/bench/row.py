@@ -25,7 +25,8 @@ class Row(Record):
     `error`: why there is no answer, in one line; all results are then null. `verdict` is `certify`'s on the circuit that the
     method ended with, over the whole claim; `level` is what was asked, `reached` what is proven; `lower` and `upper` bound the
     size of a smallest circuit. `search_s` is the method's own time, `certify_s` that of certifying its circuit afterwards (0
-    for a search that certifies as it goes). `trace`: seconds, lower bound, size of the best circuit.
+    for a search that certifies as it goes). `trace`: seconds, lower bound, size of the best circuit. Where a certificate was
+    asked for, `checked` says what came of it, `certificate_s` and `check_s` in which time (see `attested`).
     """
 
     experiment: str
@@ -64,6 +65,11 @@ class Row(Record):
     search_s: Finite | None = None
     certify_s: Finite | None = None
     trace: tuple[tuple[Finite, Finite, Finite], ...] = ()
+    checked: Literal["confirmed", "refused", "unfinished", "not supported"] | None = None
+    check_note: str | None = None
+    certificate_s: Finite | None = None
+    check_s: Finite | None = None
+    certificate_bytes: int | None = None
 
     @property
     def key(self) -> tuple[str, str, int, str, int, float, float]:

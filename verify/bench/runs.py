@@ -51,6 +51,8 @@ def digest(suite: Suite, run: Run) -> str:
     claim = experiment.model_dump(mode="json", include={"input", "patching", "budget"})
     if experiment.patch_factor != 1:
         claim["patch_factor"] = experiment.patch_factor
+    if experiment.certificates:
+        claim["certificates"] = True
     network = suite.networks[run.network].model_dump(mode="json")
     for part in ("model", "data", "background"):
         if network[part] is not None and network[part]["sha256"] is not None:

@@ -165,7 +165,8 @@ class Experiment(Record):
     `input`: the claim is over the ball around each input, or at the input alone (`point`). `patching`: what ablated components
     take; `reachable`, `resample` and `closed` are over the ball, or one of `patch_factor` times its radius. Radius and
     tolerance are the network's, times each of the factors. The first of `methods` is what the others are compared with. `note`
-    is printed under the tables.
+    is printed under the tables. With `certificates` each certified circuit, and what is said of its minimality, gets a
+    certificate, within the budget once more, which the independent checker confirms right away; what has none is unknown.
     """
 
     title: str
@@ -179,6 +180,7 @@ class Experiment(Record):
     seeds: Annotated[tuple[Index, ...], Field(min_length=1)] = (0,)
     epsilon_factors: Factors = (1.0,)
     tolerance_factors: Factors = (1.0,)
+    certificates: bool = False
 
 
 class Calibration(Record):

@@ -10,10 +10,11 @@ from statistics import mean, median
 from verify.bench.row import Row
 from verify.bench.statistics import holm, mcnemar, wilson
 
-__all__ = ["Group", "Line", "groups", "lines"]
+__all__ = ["CHECKED", "Group", "Line", "groups", "lines"]
 
 _TOGETHER = 0.05
 _LEVELS = ("cardinal", "subset", "local", "quasi", "none")
+CHECKED = ("confirmed", "refused", "unfinished", "not supported")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Line:
     corrected by Holm; None for the first. `proven`: minimal at the level asked (None: none was). `levels`: runs by the highest
     level proven. `closed`: brackets of the smallest size that are closed. `bracketed`: no lower bound was above an upper one.
     Times are means and medians of seconds; `search_s` is the method's own, `certify_s` that of certifying what it ended with.
+    `checked`: certified circuits by what came of their certificates (empty: none were asked for); of those confirmed
+    `check_share` is the checker's time as a share of the method's and its certification's, `certificate_bytes` the mean size.
     """
 
     experiment: str
@@ -63,6 +66,9 @@ class Line:
     search_s: float | None
     certify_s: float | None
     median_s: float | None
+    checked: dict[str, int]
+    check_share: float | None
+    certificate_bytes: float | None
 
 
 def groups(rows: Sequence[Row]) -> list[Group]:
@@ -99,6 +105,7 @@ def _line(group: Group, method: str, rows: Sequence[Row], several: int, p_value:
     verdicts = [row.verdict for row in told]
     certified = verdicts.count("certified")
     first = told[0] if told else None
+    confirmed = [row for row in told if row.checked == "confirmed"]
     return Line(
         experiment=group.experiment,
         network=group.network,
@@ -125,12 +132,20 @@ def _line(group: Group, method: str, rows: Sequence[Row], several: int, p_value:
         search_s=_mean([row.search_s for row in told]),
         certify_s=_mean([row.certify_s for row in told]),
         median_s=median(row.time_s for row in told) if told else None,
+        checked={name: n for name in CHECKED if (n := sum(row.checked == name for row in told))},
+        check_share=_share(confirmed),
+        certificate_bytes=_mean([row.certificate_bytes for row in confirmed]),
     )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return mean(known) if known else None
+
+
+def _share(confirmed: Sequence[Row]) -> float | None:
+    engine_s = sum(row.time_s for row in confirmed)
+    return sum(row.check_s or 0.0 for row in confirmed) / engine_s if engine_s > 0 else None
 
 
 def _closed(row: Row) -> bool:

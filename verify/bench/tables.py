@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from verify.bench.curves import brackets
 from verify.bench.row import Row
 from verify.bench.suite import Experiment, Suite
-from verify.bench.summary import Group, Line, groups, lines
+from verify.bench.summary import CHECKED, Group, Line, groups, lines
 
 __all__ = ["Table", "csv_of", "latex", "markdown", "rows_csv", "tables"]
 
@@ -48,6 +48,9 @@ def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence
         "network", "ε", "δ", "method", "inputs", "size", "of", "proven robust", "95 % together", "falsified", "open",
         "p (Holm)", "minimal as asked", "levels proven", "brackets closed", "search s", "certify s",
     )  # fmt: skip
+    checked = any(line.checked for line in told)
+    if checked:
+        header += ("confirmed by the checker", "checker / engine", "certificate")
     rule = suite.calibration
     notes = [
         f"Input: {'the ball around each input' if experiment.input == 'ball' else 'each input itself'}; patching: "
@@ -55,12 +58,26 @@ def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence
         f"δ: {rule.share:g} of the median gap between the two largest outputs over the data's first {rule.inputs} inputs (all, "
         "where it has fewer), of a regression's outputs of their standard deviation there; ε: L∞, in the data's units.",
     ]
+    if checked:
+        notes.append(_checked(told))
     if not all(line.bracketed for line in told):
         notes.append("A lower bound was above an upper one: this must not be, and says that something is wrong.")
     if any(line.failed for line in told):
         notes.append(f"{sum(line.failed for line in told)} runs gave no answer (see the rows) and are in no figure.")
     said = (experiment.note,) if experiment.note else ()
-    return Table(name, experiment.title, (*said, *notes), header, tuple(_cells(line) for line in told))
+    return Table(name, experiment.title, (*said, *notes), header, tuple(_cells(line, checked) for line in told))
+
+
+def _checked(told: Sequence[Line]) -> str:
+    """What came of the certificates, all methods together."""
+    counts = {name: sum(line.checked.get(name, 0) for line in told) for name in CHECKED}
+    total = sum(counts.values())
+    rest = "".join(f", {counts[name]} {name}" for name in CHECKED[2:] if counts[name])
+    return (
+        f"Certificates: of {total} certified circuits the independent checker confirms {counts['confirmed']} and refuses "
+        f"{counts['refused']}{rest}; refused or unfinished ones count as open. Checker / engine: its time beside that of "
+        "search and certification. Sizes are means."
+    )
 
 
 def _patching(experiment: Experiment) -> str:
@@ -71,16 +88,24 @@ def _patching(experiment: Experiment) -> str:
     return f"{experiment.patching} over {around}"
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: Line, checked: bool) -> tuple[str, ...]:
     share = "–" if line.share is None else f"{100 * line.share[0]:.0f}–{100 * line.share[1]:.0f} %"
     levels = ", ".join(f"{level} {count}" for level, count in line.levels.items())
-    return (
+    found = (
         line.network, _number(line.epsilon), _number(line.tolerance), line.method, str(line.count),
         "–" if line.size is None else f"{line.size:.1f}", _number(line.scope_size), _percent(line.certified, line.count), share,
         str(line.falsified), str(line.unknown), "–" if line.p_value is None else f"{line.p_value:.2g}",
         "–" if line.proven is None else _percent(line.proven, line.count), levels or "–",
         "–" if line.closed is None else _percent(line.closed, line.count), _seconds(line.search_s), _seconds(line.certify_s),
     )  # fmt: skip
+    if not checked:
+        return found
+    return (
+        *found,
+        f"{line.checked.get('confirmed', 0)} of {sum(line.checked.values())}" if line.checked else "–",
+        _seconds(line.check_share),
+        "–" if line.certificate_bytes is None else f"{line.certificate_bytes / 1000:.1f} kB",
+    )
 
 
 def _over_time(name: str, experiment: Experiment, members: Sequence[Group]) -> Table:
@@ -143,8 +168,10 @@ def csv_of(table: Table) -> str:
 
 
 def rows_csv(rows: Sequence[Row]) -> str:
-    """All rows, without what is no single value: traces, circuits, versions."""
+    """All rows, without what is no single value: traces, circuits, versions; nor of certificates, where there are none."""
     left_out = {"trace", "kept", "versions"}
+    if not any(row.checked for row in rows):
+        left_out |= {"checked", "check_note", "certificate_s", "check_s", "certificate_bytes"}
     text = io.StringIO()
     writer = csv.DictWriter(text, [name for name in Row.model_fields if name not in left_out], lineterminator="\n")
     writer.writeheader()

@@ -32,7 +32,7 @@ from verify.check.proof import Proof
 if TYPE_CHECKING:
     from specs.encode import Claim, Problem
 
-__all__ = ["Refused", "Trees"]
+__all__ = ["NotCovered", "Refused", "Trees"]
 
 Key = tuple[bool, str, int, float]
 """Which run, tensor, element and threshold a node splits."""
@@ -43,6 +43,10 @@ _BATCH = 128
 
 class Refused(Exception):
     """No certificate can be made, and why."""
+
+
+class NotCovered(Refused):
+    """The checker does not follow what is claimed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

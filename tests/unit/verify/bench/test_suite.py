@@ -122,3 +122,13 @@ def test_a_digest_changes_with_what_changes_the_answer_only(tmp_path: Path) -> N
     longer = small()
     longer["experiments"]["e"]["budget"] = {"time_s": 5}
     assert digest(read_suite(written(tmp_path, longer)), first) != digest(suite, first)
+
+
+def test_rows_of_earlier_versions_are_still_known(tmp_path: Path) -> None:
+    suite = read_suite("scale")
+    assert digest(suite, next(iter(runs(suite)))) == "114265c791956dd4", "its files have hashes: it is the same everywhere"
+    asked = small()
+    asked["experiments"]["e"]["certificates"] = True
+    plain, with_ = read_suite(written(tmp_path, small())), read_suite(written(tmp_path, asked))
+    one = next(iter(runs(plain)))
+    assert digest(plain, one) != digest(with_, one), "a verdict may be another where a certificate is asked for"
