@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,13 @@ def read_program(path: Path) -> Program:
         raise Rejected(f"model {path} is no ONNX file ({str(error)[:120]})") from None
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
         raise Rejected("weights in files of their own are not read by the checker")
-    return _Reader(proto).read(hashlib.sha256(content).hexdigest())
+    return _read(content)
+
+
+@lru_cache(maxsize=1)
+def _read(content: bytes) -> Program:
+    """The program of a file's bytes; the last one is kept, as a suite checks many claims about one model. Nobody changes it."""
+    return _Reader(onnx.load_model_from_string(content)).read(hashlib.sha256(content).hexdigest())
 
 
 class _Reader:
