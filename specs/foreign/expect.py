@@ -45,17 +45,17 @@ def listing(value: Value, place: Place) -> list[Value]:
     return value
 
 
-def flag(value: Value, place: Place) -> bool:
-    """True or false; 0 and 1 are taken too. Raises: InputError."""
+def flag(value: Value, place: Place, *steps: str | int) -> bool:
+    """True or false; 0 and 1 are taken too. It stands `steps` further down than `place`. Raises: InputError."""
     if isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
         return bool(value)
-    raise place.error(shown(value), "true or false")
+    raise place.at(*steps).error(shown(value), "true or false")
 
 
-def number(value: Value, place: Place) -> float:
-    """A number. Raises: InputError."""
+def number(value: Value, place: Place, *steps: str | int) -> float:
+    """A number, `steps` further down than `place`. Raises: InputError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise place.error(shown(value), "a number")
+        raise place.at(*steps).error(shown(value), "a number")
     return float(value)
 
 

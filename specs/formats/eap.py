@@ -6,7 +6,6 @@ Older files hold plain booleans where newer ones hold mappings; NaN stands for "
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +19,7 @@ from specs.foreign.pickles import read_archive, rows
 
 __all__ = ["read"]
 
-_EDGE = re.compile(r"(?P<source>[^<>]+)->(?P<target>[^<>]+?)(<(?P<port>[qkv])>)?")
+_PORTS: dict[str, Port | None] = {"": None, "q>": "q", "k>": "k", "v>": "v"}
 
 
 def read(request: Request) -> ToolCircuit:
@@ -46,8 +45,8 @@ def _document(file: str) -> ToolCircuit:
             edges.append(Edge(name, source, target, entry, port=port))
             continue
         fields = mapping(entry, place, "in_graph")
-        score = scored(number(fields["score"], place.at("score"))) if fields.get("score") is not None else None
-        edges.append(Edge(name, source, target, flag(fields["in_graph"], place.at("in_graph")), score, port))
+        score = scored(number(fields["score"], place, "score")) if fields.get("score") is not None else None
+        edges.append(Edge(name, source, target, flag(fields["in_graph"], place, "in_graph"), score, port))
     return ToolCircuit("eap", tuple(nodes.values()), tuple(edges))
 
 
@@ -60,9 +59,9 @@ def _entry(name: str, entry: Value, place: Place) -> Node:
     if isinstance(entry, bool):
         return Node(name, node.kind, node.layer, node.index, entry)
     fields = mapping(entry, place, "in_graph")
-    score = scored(number(fields["score"], place.at("score"))) if fields.get("score") is not None else None
+    score = scored(number(fields["score"], place, "score")) if fields.get("score") is not None else None
     units = None if fields.get("neurons") is None else _units(node, fields["neurons"], place.at("neurons"))
-    return Node(name, node.kind, node.layer, node.index, flag(fields["in_graph"], place.at("in_graph")), score, units)
+    return Node(name, node.kind, node.layer, node.index, flag(fields["in_graph"], place, "in_graph"), score, units)
 
 
 def _units(node: Node, entry: Value, place: Place) -> tuple[bool, ...] | None:
@@ -72,7 +71,7 @@ def _units(node: Node, entry: Value, place: Place) -> tuple[bool, ...] | None:
     # The tool writes the rows of a whole layer's heads for each of them.
     if node.index is not None and node.index < len(values) and isinstance(values[node.index], list):
         place, values = place.at(node.index), listing(values[node.index], place)
-    return tuple(flag(value, place.at(i)) for i, value in enumerate(values))
+    return tuple(flag(value, place, i) for i, value in enumerate(values))
 
 
 def _node(name: str, place: Place) -> Node:
@@ -85,10 +84,11 @@ def _node(name: str, place: Place) -> Node:
 
 
 def _ends(name: str, nodes: dict[str, Node], place: Place) -> tuple[str, str, Port | None]:
-    found = _EDGE.fullmatch(name)
-    if found is None or found["source"] not in nodes or found["target"] not in nodes:
+    source, _, read = name.partition("->")
+    target, mark, port = read.partition("<")
+    if source not in nodes or target not in nodes or port not in _PORTS or bool(mark) != bool(port):
         raise place.error(f"an edge called {name!r}", "`source->target`, both of them nodes of the file")
-    return found["source"], found["target"], cast("Port | None", found["port"])
+    return source, target, _PORTS[port]
 
 
 def _tensors(file: str) -> ToolCircuit:

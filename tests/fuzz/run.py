@@ -2,6 +2,7 @@
 
 A case may end in a value or in InputError. Anything else is a fault: another exception, more than 5 s of processor time, or
 more than 1 GiB of memory above what the process had. The number of the case repeats it: `... TARGET 1 SEED --at NUMBER`.
+The last line says how many cases there were, how many were read and refused, the slowest and the most memory that one took.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from random import Random
@@ -33,7 +35,8 @@ def main(name: str, count: int, seed: str, first: int = 0) -> int:
     """Returns 0, or 1 at the first fault, told on standard output."""
     target = TARGETS[name]
     signal.signal(signal.SIGPROF, _hang)
-    read = refused = 0
+    read = refused = most = 0
+    slowest, slowest_at = 0.0, first
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         corpus = target.corpus(folder)
@@ -43,7 +46,7 @@ def main(name: str, count: int, seed: str, first: int = 0) -> int:
             target.read(path)
         for number in range(first, first + count):
             path.write_bytes(joined(corpus, target.mutator, Random(f"{name} {seed} {number}")))
-            before = _held(reset=True)
+            before, began = _held(reset=True), time.process_time()
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 target.read(path)
@@ -59,7 +62,10 @@ def main(name: str, count: int, seed: str, first: int = 0) -> int:
                 fault = ""
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
-            grown = _held() - before
+            took, grown = time.process_time() - began, _held() - before
+            most = max(most, grown)
+            if took > slowest:
+                slowest, slowest_at = took, number
             if not fault and grown > BYTES:
                 fault = f"{grown / 2**30:.1f} GiB of memory"
             if fault:
@@ -67,7 +73,8 @@ def main(name: str, count: int, seed: str, first: int = 0) -> int:
                 kept.write_bytes(path.read_bytes())
                 print(f"{name}: case {number} of seed {seed}, kept as {kept}: {fault}")
                 return 1
-    print(f"{name}: {count} cases, {read} read, {refused} refused")
+    slow = f"slowest {slowest:.2f} s (case {slowest_at})"
+    print(f"{name}: {count} cases, {read} read, {refused} refused, {slow}, most memory {most / 2**20:.0f} MiB")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -38,9 +38,9 @@ def _model(seed: int) -> Model:
     """Two layers of two heads, four tokens, three positions, random weights."""
     torch.manual_seed(seed)
     module = Transformer(vocabulary=4, length=3, width=4, heads=2, layers=2)
-    folder = Path(mkdtemp(prefix="certify-tokens-"))
-    (folder / "net.onnx").write_bytes(written(module, "net").SerializeToString())
-    return load_model("net.onnx", shown="net", where="", base=folder)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "net.onnx").write_bytes(written(module, "net").SerializeToString())
+        return load_model("net.onnx", shown="net", where="", base=Path(folder))
 
 
 _INPUTS: tuple[dict[str, Any], ...] = (
