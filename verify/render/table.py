@@ -55,7 +55,7 @@ def show_model(model: Model) -> None:
         sizes = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in site.granularities.items())
         table.add_row(*_said(site.name, site.operator, list(site.shape), sizes, "*" if site.after_activation else ""))
     console.print(table)
-    if edges := wires(model.edges(), {}):
+    if edges := wires(model, model.edges(), {}):
         console.print()
         console.print(_edges(edges, "edges, by index"))
 

@@ -23,6 +23,8 @@ STATES: dict[State, str] = {
 Kept: TypeAlias = Mapping[str, "Sequence[int] | str"]
 
 _ROW, _CELL, _GAP, _LEFT, _TOP = 64, 12, 2, 130, 14
+_LONGEST = 30
+"""Letters of a site's name at most; the squares begin behind the longest."""
 _SHOWN = 4096
 """Squares a site gets at most; what is more is told in words."""
 _FILL = {"core": "#1f4e8c", "kept": "#6a9bd8", "unresolved": "#e0962c", "ablated": "#e4e6ea"}
@@ -86,7 +88,8 @@ def draw(drawn: Sequence[Layer], standalone: bool = False) -> str:
     """The circuit as SVG, first site on top; `standalone` brings its own colours and a legend, for a file of its own."""
     rows = [_cells(layer) for layer in drawn]
     across = max((min(row, _ROW) for row in rows), default=1)
-    width = _LEFT + max(across, 32) * (_CELL + _GAP) + 10
+    left = max([_LEFT, *(12 + 7 * min(_LONGEST, len(layer.site)) for layer in drawn)])
+    width = left + max(across, 32) * (_CELL + _GAP) + 10
     heights = [max(1, -(-min(row, _SHOWN) // _ROW)) * (_CELL + _GAP) + 26 for row in rows]
     height = _TOP + sum(heights) + (26 if standalone else 0)
     root = canvas(width, height, "the circuit, site by site")
@@ -96,12 +99,12 @@ def draw(drawn: Sequence[Layer], standalone: bool = False) -> str:
         put(root, "style").text = plain + fills
     y = float(_TOP)
     for layer, count, tall in zip(drawn, rows, heights, strict=True):
-        _row(root, layer, min(count, _SHOWN), y)
+        _row(root, layer, min(count, _SHOWN), left, y)
         if count > _SHOWN:
-            text(root, _LEFT, y + tall - 12, f"… and {count - _SHOWN} more", "small")
+            text(root, left, y + tall - 12, f"… and {count - _SHOWN} more", "small")
         y += tall
     if standalone:
-        _legend(root, y + 6)
+        _legend(root, left, y + 6)
     return written(root)
 
 
@@ -111,22 +114,22 @@ def _cells(layer: Layer) -> int:
     return max(layer.kept) + 1 if layer.kept else 0
 
 
-def _row(root: Element, layer: Layer, count: int, y: float) -> None:
-    text(root, 0, y + _CELL - 2, layer.site if len(layer.site) <= 18 else f"{layer.site[:17]}…")
+def _row(root: Element, layer: Layer, count: int, left: float, y: float) -> None:
+    text(root, 0, y + _CELL - 2, layer.site if len(layer.site) <= _LONGEST else f"{layer.site[: _LONGEST - 1]}…")
     text(root, 0, y + _CELL + 11, layer.said, "small")
     if layer.size is None and not count:
-        text(root, _LEFT, y + _CELL - 2, "its size is not known here", "small")
+        text(root, left, y + _CELL - 2, "its size is not known here", "small")
     for i in range(count):
         state = layer.state(i)
         if layer.size is None and state == "ablated":
             continue
-        x, row = _LEFT + i % _ROW * (_CELL + _GAP), i // _ROW
+        x, row = left + i % _ROW * (_CELL + _GAP), i // _ROW
         place = {"x": x, "y": y + row * (_CELL + _GAP), "width": _CELL, "height": _CELL, "rx": 2}
         put(root, "rect", f"{layer.site}[{i}]: {STATES[state]}", class_=state, **place)
 
 
-def _legend(root: Element, y: float) -> None:
-    x = float(_LEFT)
+def _legend(root: Element, left: float, y: float) -> None:
+    x = left
     for state in STATES:
         put(root, "rect", x=x, y=y, width=_CELL, height=_CELL, rx=2, class_=state)
         text(root, x + _CELL + 4, y + _CELL - 2, state)

@@ -1,4 +1,5 @@
-"""Edges drawn: producers on the left, consumers on the right, both in order of evaluation, a line for each edge."""
+"""Edges drawn: those of a transformer as it computes; of other models producers on the left, consumers on the right, both in
+order of evaluation, a line for each edge."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from verify.render.html.svg import canvas, put, text, written
+from verify.render.html.transformer import draw_transformer
 from verify.render.wires import Wire
 
 __all__ = ["draw_wires"]
@@ -21,6 +23,8 @@ _STYLE = (
 
 def draw_wires(drawn: Sequence[Wire]) -> str:
     """The edges as SVG: kept ones drawn through, ablated ones dashed. Lines and names tell what they are under the mouse."""
+    if drawn and all(wire.role for wire in drawn):
+        return draw_transformer(drawn)
     producers, consumers = (list(dict.fromkeys(ends)) for ends in ([w.producer for w in drawn], [w.consumer for w in drawn]))
     height = _TOP + _STEP * max(len(producers), len(consumers), 1) + 6
     root = canvas(2 * _SIDE + _BETWEEN, height, "the circuit's edges: what reads what")

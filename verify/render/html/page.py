@@ -68,7 +68,7 @@ def circuit_page(circuit: Circuit, sizes: Mapping[str, int], name: str, edges: S
 
 def model_page(model: Model, name: str) -> str:
     """The page of a model: its sites in order of evaluation."""
-    edges = wires(model.edges(), {})
+    edges = wires(model, model.edges(), {})
     drawing = Markup(draw_wires(edges)) if edges else ""
     return _page("model.html", {"title": name, "name": name, "model": model, "graph": model.graph, "drawing": drawing})
 
