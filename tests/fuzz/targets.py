@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,10 @@ def _onnx(folder: Path) -> Sequence[bytes]:
 
 
 def _pt2(folder: Path) -> Sequence[bytes]:
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    # The exporter reads its table of operators from their sources each time it is called: half of what a case takes.
+    ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # pyright: ignore[reportAttributeAccessIssue]
     torch.manual_seed(0)
     dense = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
     image = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8, 3))
