@@ -31,6 +31,11 @@ class Bounder(ABC):
         """Reuse, where it fits, what another bounder of the same query has worked out. Nothing that is proven changes."""
         del other
 
+    def stopped(self) -> Bounder | None:
+        """What can go on after a call that any exception stopped anywhere, a clock's included; None where nothing can, as what
+        it keeps may be half made."""
+        return None
+
 
 class Backend(ABC):
     """A way of bounding, with its options. Stateless: what is worth keeping lives in the `Bounder`."""

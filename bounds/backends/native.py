@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bounds.backends.base import Backend, BackendRefusal, Bounder
+from bounds.backends.recent import Recent
 from bounds.domains import difference, interval, linear
 from bounds.domains.refine import circuit_trace, model_trace
 from bounds.domains.sharpen import difference_trace
@@ -56,16 +57,20 @@ class NativeBounder(Bounder):
 
     query: Query
     options: Native
-    _last: dict[str, tuple[Tensor, Trace]] = field(default_factory=dict[str, tuple[Tensor, Trace]])
+    recent: Recent = field(default_factory=Recent)
 
     def adopt(self, other: Bounder) -> None:
-        """Take over the model's bounds and the last circuits' traces of a native bounder that refines bounds in the same
+        """Share the model's bounds and the last circuits' traces with a native bounder that refines bounds in the same
         precision on the same device."""
         if not isinstance(other, NativeBounder) or "interval" in (self.options.method, other.options.method):
             return
         if replace(other.options, method=self.options.method) == self.options and "model" in vars(other):
             vars(self)["model"] = other.model
-            self._last.update(other._last)
+            vars(self)["recent"] = other.recent
+
+    def stopped(self) -> NativeBounder:
+        """Itself: what it keeps is entered whole, once it is made. So the model is bounded once, however often time is up."""
+        return self
 
     @cached_property
     def model(self) -> Trace:
@@ -119,14 +124,14 @@ class NativeBounder(Bounder):
         return self._traced(self.options.method, mask.to(self.query.graph.device))
 
     def _traced(self, method: str, masks: Tensor) -> Trace:
-        held = self._last.get(method)
-        if held is not None and torch.equal(held[0], masks):
-            return held[1]
+        held = self.recent.get(method, masks)
+        if held is not None:
+            return held
         if method == "difference":
             trace = difference_trace(self._traced("linear", masks), self.options.memory)
         else:
             trace = circuit_trace(self.model, self.query.gates, masks, self.options.memory, method == "linear")
-        self._last[method] = masks, trace
+        self.recent.put(method, masks, trace)
         return trace
 
     def _interval(self, trace: Trace) -> Tensor:

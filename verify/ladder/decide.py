@@ -171,6 +171,9 @@ class Ladder:
                 ratio = self._cost.seconds(rung.name, work) / self.tally.chance(rung.name, rung.prior)
                 rank = float(round(math.log2(max(ratio, 1e-9))))
             ranks.append((rank, place, rung))
+        # The exact program is made from the tightest bounds: before them it would cost as much as they, and prove less.
+        least = max((rank for rank, _, rung in ranks if isinstance(rung, BoundRung)), default=-math.inf)
+        ranks = [(max(rank, least) if isinstance(rung, ExactRung) else rank, i, rung) for rank, i, rung in ranks]
         ordered = [rung for _, _, rung in sorted(ranks, key=lambda entry: entry[:2])]
         return [rung for rung in ordered if not self._idle(rung, ordered, climbing)]
 

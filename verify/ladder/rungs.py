@@ -126,6 +126,12 @@ class Openings:
             self.bounders[name].adopt(other)
         return self.bounders[name]
 
+    def stopped(self, name: str) -> None:
+        """Take note that a call of a bounder was stopped: what cannot go on is opened anew."""
+        bounder = self.bounders.pop(name, None)
+        if bounder is not None and (left := bounder.stopped()) is not None:
+            self.bounders[name] = left
+
     def refuse(self, name: str, refusal: BackendRefusal) -> None:
         """Take note of a refusal. Raises: it, unless such are skipped."""
         if not self.skip_refusals:
@@ -165,13 +171,14 @@ class BoundRung(Rung):
             return True
         masks: Tensor = climbing.masks[part]
         try:
-            bound = bounder.bound(masks)
+            # Cut off, a bound is worth nothing, and it would be begun anew when the circuit is asked about again.
+            with budget.shared():
+                bound = bounder.bound(masks)
         except BackendRefusal as refusal:
             self.openings.refuse(self.opening, refusal)
             return True
         except BaseException:
-            # Stopped half-way: what it keeps between calls may be half made.
-            self.openings.bounders.pop(self.opening, None)
+            self.openings.stopped(self.opening)
             raise
         self.evidence.bounded(climbing, part, bound, self.name)
         return False

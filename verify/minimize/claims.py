@@ -163,7 +163,8 @@ class ClaimsOracle(Oracle):
         climbing = Round(masks)
         if self.budget.expired:
             return climbing.decisions()
-        allowed = Budget(max(min(self.budget.remaining(), self.question_s * len(masks)), 1e-6), self.budget.hard)
+        time_s = max(min(self.budget.remaining(), self.question_s * len(masks)), 1e-6)
+        allowed = Budget(time_s, self.budget.hard, whole=self.budget)
         ladder.climb(climbing, allowed, self.notify, reach)
         return climbing.decisions()
 

@@ -20,6 +20,10 @@ _LONGEST = 1e8
 """The longest that an interval timer is set for; some systems take no more."""
 
 
+_SHARED = 0.25
+"""The most of a whole budget that one such step takes."""
+
+
 class TimeUp(BaseException):
     """The time ran out in the middle of a step. Not an `Exception`, so that no library on the way takes it for a failure."""
 
@@ -29,12 +33,14 @@ class Budget:
     """A span of monotonic time that began when this was made. Units: seconds.
 
     `hard` stops a step that overruns (see `enforced`); it takes the process's interval timer, so only a program that owns its
-    process may ask for it.
+    process may ask for it. `whole` is what this is one question's share of, where there is such (see `shared`).
     """
 
     time_s: float
     hard: bool = False
     began: float = field(default_factory=time.monotonic)
+    whole: Budget | None = None
+    _lent: list[float] = field(default_factory=list[float])
 
     def __post_init__(self) -> None:
         if not 0 < self.time_s < math.inf:
@@ -42,8 +48,8 @@ class Budget:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.began
+        """Seconds since it began, less those that were the whole's."""
+        return time.monotonic() - self.began - sum(self._lent)
 
     def remaining(self) -> float:
         """Seconds left, 0 where none are."""
@@ -57,6 +63,22 @@ class Budget:
     def part(self, share: float) -> Budget:
         """A budget that begins now: `share` of what is left (at least a microsecond, so that it can be made at all)."""
         return Budget(max(self.remaining() * share, 1e-6), self.hard)
+
+    @contextmanager
+    def shared(self) -> Generator[None, None, None]:
+        """Inside the block time is the whole's, at most a quarter of what is left of it: for what is of no use half done.
+
+        Otherwise what takes longer than a question may would be begun anew with each. Without a whole it is this one's.
+        """
+        if self.whole is None:
+            yield
+            return
+        began = time.monotonic()
+        try:
+            with self.whole.part(_SHARED).enforced():
+                yield
+        finally:
+            self._lent.append(time.monotonic() - began)
 
     @contextmanager
     def enforced(self) -> Generator[None, None, None]:
