@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from verify.certificate import Arrays, stacked
 from verify.check.claim import Question
+from verify.check.interval import Rejected
 from verify.check.minimality import Refuted, circuit_of, costs_of, kept_of, monotone
-from verify.check.program import Rejected
 from verify.check.witness import Witnesses
 from verify.minimize.oracle import LEVELS, Components, Level, Masks, implies
 from verify.report import Minimality

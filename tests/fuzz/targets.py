@@ -247,7 +247,7 @@ def _read_certificate(path: Path) -> object:
     """With the hashes of the certificate made anew, so that what is behind them is reached."""
     from specs.errors import InputError
     from verify.check.certificate import MANIFEST, PROOF, confirm, digest, sha256_of
-    from verify.check.program import Rejected
+    from verify.check.interval import Rejected
 
     folder = path.parent
     # What is no document of which there is a hash, the checker is given as it is.

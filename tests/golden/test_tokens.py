@@ -57,8 +57,20 @@ def test_heads_of_induction(
         assert rows.argmax(1).tolist() in ROWS and np.array_equal(rows.sum(1), np.ones(6))
 
 
+@pytest.mark.parametrize(("kept", "verdict"), [(([2], [0]), "certified"), (([0, 1, 3], [0, 1, 2, 3]), "falsified")])
+def test_a_certificate_is_the_claim_itself(tmp_path: Path, run: Run, kept: tuple[list[int], list[int]], verdict: str) -> None:
+    circuit, spec = asked(tmp_path, {"sequences": ROWS}, kept)
+    done = run(circuit, "--spec", spec, "--certificate", "proof")
+    assert done.stdout.startswith(verdict), done.stdout + done.stderr
+    checked = run("check", "proof")
+    assert checked.returncode == 0 and checked.stdout.startswith(f"confirmed {verdict} claims=1"), checked.stdout
+    assert sum(file.stat().st_size for file in (tmp_path / "proof").iterdir()) < 4000
+    asked(tmp_path, {"sequences": [*ROWS, [0, 1, 2, 3, 4, 1]]}, kept)
+    assert run("check", "proof").stdout.startswith("rejected spec")
+
+
 def test_what_certificates_do_not_cover_is_said_first(tmp_path: Path, run: Run) -> None:
-    circuit, spec = asked(tmp_path, {"sequences": ROWS}, ([2], [0]))
+    circuit, spec = asked(tmp_path, {"sequences": ROWS, "epsilon": 0.001}, ([2], [0]))
     done = run(circuit, "--spec", spec, "--certificate", "proof")
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "proof").exists()
 

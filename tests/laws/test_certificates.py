@@ -39,7 +39,7 @@ CASES += [(region, "zero", "linf") for region in REGIONS if region != "linf"]
 CASES += [("linf", patching, "linf") for patching in PATCHING if patching != "zero"] + [("hull", "reachable", "top1")]
 
 
-@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu"])
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "Sigmoid", "Tanh"])
 @pytest.mark.parametrize(("region", "patching", "metric"), CASES)
 def test_both_verdicts_are_confirmed(region: str, patching: str, metric: str, activation: str, tmp_path: Path) -> None:
     parts: dict[str, Any] = {"agreement": METRICS[metric], "activation": activation, "seed": 7}

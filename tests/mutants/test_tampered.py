@@ -19,8 +19,8 @@ from specs.errors import InputError
 from tests.unit.verify.check.questions import LINF, MINIMAL, found_minimal, runs, written
 from verify.check.certificate import MANIFEST, PROOF, confirm, digest, sha256_of
 from verify.check.claim import read_question
+from verify.check.interval import Rejected
 from verify.check.minimality import LEVELS, dearer, kept_of
-from verify.check.program import Rejected
 from verify.check.witness import Witnesses
 
 FEW, MANY = 60, 1000

@@ -134,7 +134,7 @@ class Trees:
                 parts.append(np.where(upper <= 0, 0.0, np.where(lower >= 0, 1.0, value)))
             weights = tuned.weights.get(step.name)
             parts.append(np.zeros(step.size) if weights is None else _row(weights, row))
-        return np.rint(np.concatenate(parts).clip(0, 1) * STEPS).astype(np.uint16)
+        return np.rint(np.concatenate([np.zeros(0), *parts]).clip(0, 1) * STEPS).astype(np.uint16)
 
     def _multipliers(self, batch: Batch, row: int, path: Sequence[Constraint]) -> NDArray[np.float32]:
         """One for each constraint: of several at one end of an element, the tightest has it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,16 @@ from specs.arrays import inputs, resolve, resolve_each, resolve_rows, to_input, 
 from specs.circuit import Circuit
 from specs.load import read_circuit, read_spec
 from specs.spec import Spec
-from verify.check.enclosure import Region, closure
+from verify.check.enclosure import Region
+from verify.check.interval import Array, Rejected
 from verify.check.model import read_program
-from verify.check.program import Array, Program, Rejected
+from verify.check.operators import Product, Softmax
+from verify.check.program import Program, evaluate, values
+from verify.check.tokens import Tokens, read_tokens
 
-__all__ = ["Claim", "Gate", "Goal", "Question", "read_question"]
+__all__ = ["Claim", "Gate", "Goal", "Question", "Set", "read_question"]
+
+Set: TypeAlias = Region | Tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,14 +57,14 @@ class Claim:
     """One region of a spec. `second` is that of the second input, where patched values come from one."""
 
     label: str
-    region: Region
-    second: Region | None
+    region: Set
+    second: Set | None
     gates: dict[str, Gate]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """All that a circuit and a spec claim of a model."""
+    """All that a circuit and a spec claim of a model. Claims about finite regions need no goals."""
 
     program: Program
     circuit: Circuit
@@ -77,7 +82,7 @@ def read_question(circuit_path: Path, spec_path: Path) -> Question:
     if circuit.model.sha256 is not None and circuit.model.sha256.lower() != program.sha256:
         raise Rejected("the circuit states another sha256 of its model")
     regions = _regions(spec.input, program, spec.file, "$.input")
-    seconds: list[tuple[str, Region]] = []
+    seconds: list[tuple[str, Set]] = []
     if isinstance(spec.patching, patching.Reachable | patching.Closed):
         record = spec.patching.reachable if isinstance(spec.patching, patching.Reachable) else spec.patching.closed
         seconds = _regions(record, program, spec.file, f"$.patching.{spec.patching.kind}")
@@ -88,7 +93,8 @@ def read_question(circuit_path: Path, spec_path: Path) -> Question:
         second = seconds[i if len(seconds) > 1 else 0][1] if seconds else None
         gates = _gates(circuit, spec, program, second, region)
         claims.append(Claim(label, region, second if isinstance(spec.patching, patching.Reachable) else None, gates))
-    return Question(program, circuit, spec, tuple(claims), tuple(_goals(spec.agreement, program.steps[program.output].size)))
+    goals = _goals(spec.agreement, program.steps[program.output].size, spec.input.kind == "tokens")
+    return Question(program, circuit, spec, tuple(claims), tuple(goals))
 
 
 def received(array: Array, dtype: Any) -> Array:
@@ -107,10 +113,12 @@ def _above(a: Array, b: Array) -> Array:
     return np.where(error > 0, np.nextafter(total, np.inf), total)
 
 
-def _regions(record: Any, program: Program, file: str, where: str) -> list[tuple[str, Region]]:
-    if record.kind == "tokens":
-        raise Rejected("regions of tokens are not covered")
+def _regions(record: Any, program: Program, file: str, where: str) -> list[tuple[str, Set]]:
     shape = program.shape
+    if record.kind == "tokens":
+        return [("tokens", read_tokens(record, shape, file, where))]
+    if program.numbers is not None:
+        raise Rejected("a region of points that are no numbers of tokens")
 
     def ended(reference: Any) -> Array:
         return to_shape(resolve(reference, file=file, where=where), shape, layout=record.layout, file=file, where=where).ravel()
@@ -132,7 +140,7 @@ def _regions(record: Any, program: Program, file: str, where: str) -> list[tuple
         lower, upper = (taken(resolve(end, file=file, where=where)) for end in (record.lower, record.upper))
         return [("box", _nonempty(Region(np.maximum(lower, floor), np.minimum(upper, ceiling))))]
     index = getattr(record.center, "index", None)
-    found: list[tuple[str, Region]] = []
+    found: list[tuple[str, Set]] = []
     for i, array in enumerate(resolve_each(record.center, file=file, where=where)):
         center, radius = taken(array), ended(record.epsilon)
         if not (radius >= 0).all():
@@ -150,7 +158,7 @@ def _nonempty(region: Region) -> Region:
     return region
 
 
-def _gates(circuit: Circuit, spec: Spec, program: Program, second: Region | None, region: Region) -> dict[str, Gate]:
+def _gates(circuit: Circuit, spec: Spec, program: Program, second: Set | None, region: Set) -> dict[str, Gate]:
     boxes = _patches(spec, program, {s: program.groups(s, str(g)) for s, g in circuit.scope.items()}, second, region)
     gates: dict[str, Gate] = {}
     for site, granularity in circuit.scope.items():
@@ -167,7 +175,7 @@ def _gates(circuit: Circuit, spec: Spec, program: Program, second: Region | None
 
 
 def _patches(
-    spec: Spec, program: Program, sites: dict[str, Any], second: Region | None, region: Region
+    spec: Spec, program: Program, sites: dict[str, Any], second: Set | None, region: Set
 ) -> dict[str, tuple[Array, Array]]:
     """The interval of the patched values of each site."""
     record, file = spec.patching, spec.file
@@ -178,7 +186,10 @@ def _patches(
         assert second is not None
         if (second.lower > region.lower).any() or (second.upper < region.upper).any():
             raise Rejected("the region of `closed` does not contain the input's")
-        return closure(program, second, list(sites))
+        if any(isinstance(step.op, Product | Softmax) for step in program.steps.values()):
+            raise Rejected("intervals of `closed` are not those of one definition in a model that multiplies tensors")
+        known = evaluate(program, (second.lower, second.upper))
+        return {site: known[site] for site in sites}
     if isinstance(record, patching.Mean | patching.Constant):
         given: Any = record.mean if isinstance(record, patching.Mean) else record.constant
         if isinstance(given, patching.Inputs):
@@ -214,17 +225,19 @@ def _values(given: Any, site: str, group: tuple[NDArray[np.int64], int], program
 def _activations(data: Any, program: Program, sites: dict[str, Any], file: str) -> dict[str, Array]:
     """What the model computes at each site on the inputs of a file. Shapes: `(count, size)`."""
     rows = [received(row, program.dtype) for row in inputs(data, program.shape, file=file, where="$.patching")]
-    values = [program.values(row) for row in rows]
-    return {site: np.stack([value[site] for value in values]) for site in sites}
+    found = [values(program, row) for row in rows]
+    return {site: np.stack([value[site] for value in found]) for site in sites}
 
 
-def _goals(record: agreement.Agreement, n: int) -> list[Goal]:
+def _goals(record: agreement.Agreement, n: int, finite: bool) -> list[Goal]:
     if isinstance(record, agreement.Feature):
         raise Rejected("certificates of features are not covered")
     unit, tolerance = np.eye(n), record.tolerance
     named = [*(getattr(record, "outputs", None) or ()), getattr(record, "target", 0), getattr(record, "against", 0)]
     if max(named) >= n:
         raise Rejected(f"the model has no output {max(named)}")
+    if finite:
+        return []
     if isinstance(record, agreement.Top1):
         return _top1(unit, tolerance)
     if isinstance(record, agreement.LogitDifference):

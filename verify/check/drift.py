@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from verify.check.claim import Gate
-from verify.check.enclosure import Box, Region, magnitude
-from verify.check.program import Array, Program, Rejected, Relu, Step
+from verify.check.enclosure import Region
+from verify.check.interval import Array, Box, Rejected, magnitude
+from verify.check.operators import Affine, Relu
+from verify.check.program import Program, Step
 
 __all__ = ["drift"]
 
@@ -37,6 +39,8 @@ def drift(
                 raise Rejected("numbers that may overflow float32")
             if isinstance(op, Relu):
                 error = errors[0] + (0.0 if op.slope in (0, 1) else 4 * U32 * sizes[0])
+            elif not isinstance(op, Affine):
+                raise Rejected(f"what rounding in float32 does to {step.name!r} is not followed")
             elif op.index is not None:
                 error = op.forward(*errors)
             else:

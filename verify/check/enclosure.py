@@ -1,20 +1,18 @@
-"""Intervals, lines and least values, all rounded outward: the pieces that proofs are put together from. Trusted base."""
+"""Regions, lines and least values, all rounded outward: the pieces that proofs are put together from. Trusted base."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from verify.check.program import Affine, Array, Program, Relu
+from verify.check.interval import TINY, Array, Box, U, gamma, magnitude
+from verify.check.operators import NEAR, Curve, Relu
 
-__all__ = ["FLOOR", "HUGE", "TINY", "Box", "Lines", "Region", "U", "chords", "closure", "gamma", "image", "magnitude", "meet"]
-__all__ += ["minimum", "minus", "plus", "relu", "steepness", "triangle"]
+__all__ = ["FLOOR", "Lines", "Region", "bent", "chords", "minimum", "steepness", "triangle"]
 
-Box = tuple[Array, Array]
-U, TINY, HUGE, FLOOR = 2.0**-53, 1e-300, 1e100, 1e-200
+FLOOR = 1e-200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,10 +27,6 @@ class Region:
     points: Array | None = None
 
 
-def gamma(n: int) -> float:
-    return n * U / (1 - n * U) * (1 + 1e-9)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Lines:
     """`al t + bl <= f(t) <= au t + bu`; `gap` is the most they are apart."""
@@ -44,56 +38,57 @@ class Lines:
     gap: Array
 
 
-def image(op: Affine, boxes: Sequence[Box], offset: bool = True) -> Box:
-    """The interval of an affine step's values, or of their differences (no `offset`)."""
-    mid = [(l + u) / 2 for l, u in boxes]
-    radius = [np.where(l < u, np.maximum(u - m, m - l) * (1 + 4 * U) + TINY, 0.0) for (l, u), m in zip(boxes, mid, strict=True)]
-    bias = op.bias if offset else np.zeros(len(op.bias))
-    size = op.forward(*(np.abs(m) + r for m, r in zip(mid, radius, strict=True)), size=True) + np.abs(bias)
-    spread = op.forward(*radius, size=True) + 4 * gamma(op.terms + 2) * size + np.where(size > 0, TINY, 0.0)
-    middle = op.forward(*mid) + bias
-    return middle - spread, middle + spread
+def steepness(op: Relu | Curve, y: Box, c: Box) -> tuple[Array, Array]:
+    """The least and the greatest slope between any of `y` and any of `c`."""
+    l, u = np.minimum(y[0], c[0]), np.maximum(y[1], c[1])
+    if isinstance(op, Relu):
+        active, dead = l >= 0, u <= 0
+        return np.where(active, 1.0, op.slope), np.where(dead & ~active, op.slope, 1.0)
+    half = 0.5 if op.kind == "Sigmoid" else 1.0
+    near, far = np.maximum(np.maximum(l, -u), 0.0), np.maximum(np.abs(l), np.abs(u))
+    return half * half * _rise(half * far)[0], half * half * _rise(half * near)[1]
 
 
-def relu(op: Relu, box: Box) -> Box:
-    lower, upper = (np.where(end > 0, end, op.slope * end) for end in box)
-    return (lower, upper) if op.slope == 0 else (np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf))
+def _rise(t: Array) -> Box:
+    """The derivative of tanh, enclosed; it falls with the distance from 0."""
+    e = np.exp(-2 * np.abs(t))
+    found = 4 * e / (1 + e) ** 2
+    return np.maximum(found * (1 - 4 * NEAR) - TINY, 0.0), found * (1 + 4 * NEAR) + TINY
 
 
-def plus(a: Box, b: Box) -> Box:
-    """Sums, outward; exact where one is zero."""
-    ends = [
-        np.where(x == 0, z, np.where(z == 0, x, np.nextafter(x + z, way)))
-        for x, z, way in zip(a, b, (-np.inf, np.inf), strict=True)
-    ]
-    return ends[0], ends[1]
+def bent(kind: str, box: Box) -> Lines:
+    """Lines around tanh, or the sigmoid `(1 + tanh(t / 2)) / 2`. Of some slopes the one that leaves the least area is taken;
+    the line is moved until it holds, whatever the slope."""
+    half = 0.5 if kind == "Sigmoid" else 1.0
+    l, u = half * box[0], half * box[1]
+    mid, width = (l + u) / 2, np.where(l < u, u - l, 1.0)
+    steep = [_rise(t)[0] for t in (l, u, mid, np.maximum(np.maximum(l, -u), 0.0))]
+    least, most = np.minimum(steep[0], steep[1]), steep[3]
+    slopes: list[Array] = [np.where(l < u, (np.tanh(u) - np.tanh(l)) / width, steep[2]), steep[2]]
+    slopes += [least + k / 6 * (most - least) for k in range(7)]
+    lower, upper = ([(a, _under(a, *ends)) for a in slopes] for ends in ((l, u), (-u, -l)))
+    (al, bl), (au, bu) = (
+        np.take_along_axis(np.array(found), np.argmax([a * at + b for a, b in found], 0)[None, None], 0)[0]
+        for found, at in ((lower, mid), (upper, -mid))
+    )
+    al, bl, au, bu = half * half * al, half * bl, half * half * au, -half * bu
+    if half < 1:
+        bl, bu = np.nextafter(bl + half, -np.inf), np.nextafter(bu + half, np.inf)
+    l, u = box
+    return Lines(al, bl, au, bu, np.maximum((au - al) * l, (au - al) * u) + bu - bl)
 
 
-def minus(a: Box, b: Box) -> Box:
-    return plus(a, (-b[1], -b[0]))
-
-
-def meet(a: Box, b: Box) -> Box:
-    return np.maximum(a[0], b[0]), np.minimum(a[1], b[1])
-
-
-def steepness(slope: float, y: Box, c: Box) -> tuple[Array, Array]:
-    """The least and the greatest slope of ReLU between any of `y` and any of `c`."""
-    active, dead = np.minimum(y[0], c[0]) >= 0, np.maximum(y[1], c[1]) <= 0
-    return np.where(active, 1.0, slope), np.where(dead & ~active, slope, 1.0)
-
-
-def closure(program: Program, region: Region, sites: Sequence[str]) -> dict[str, Box]:
-    """Intervals that hold each tensor's values whenever all upstream of it are in theirs."""
-    known: dict[str, Box] = {program.input: (region.lower, region.upper)}
-    for step in program.steps.values():
-        boxes = [known[x] for x in step.inputs]
-        known[step.name] = relu(step.op, boxes[0]) if isinstance(step.op, Relu) else image(step.op, boxes)
-    return {site: known[site] for site in sites}
-
-
-def magnitude(box: Box) -> Array:
-    return np.maximum(np.abs(box[0]), np.abs(box[1]))
+def _under(a: Array, l: Array, u: Array) -> Array:
+    """A lower bound of `tanh(t) - a t` on an interval. Left of 0 it is convex, so above any of its tangents; right of it
+    concave, so above the lesser of its ends. By symmetry that bounds it from above on the mirrored interval."""
+    m = np.minimum(u, 0.0)
+    p = np.clip(-np.arctanh(np.sqrt(np.clip(1 - a, 0.0, 1 - U))), np.minimum(l, m), m)
+    rise = _rise(p)
+    tangent = np.tanh(p) - a * p + np.minimum((rise[1] - a) * (l - p), (rise[0] - a) * (m - p))
+    r = np.maximum(l, 0.0)
+    right = np.minimum(np.tanh(r) - a * r, np.tanh(u) - a * u)
+    found = np.minimum(np.where(l < 0, tangent, np.inf), np.where(u >= 0, right, np.inf))
+    return found - 8 * NEAR * (1 + (1 + a) * (np.abs(l) + np.abs(u)))
 
 
 def triangle(slope: float, box: Box, lower_slope: Array | None) -> Lines:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from specs import patching
 from verify.check.claim import Claim, Question
-from verify.check.enclosure import image, relu
-from verify.check.program import Program, Rejected, Relu
+from verify.check.interval import Box, Rejected
+from verify.check.program import Program, evaluate
 from verify.check.witness import Witnesses
 
 __all__ = ["LEVELS", "Refuted", "circuit_of", "confirm_refuted", "costs_of", "kept_of", "monotone"]
@@ -203,14 +203,11 @@ def monotone(question: Question) -> bool:
 def _stays(program: Program, claim: Claim) -> bool:
     if claim.second is not None:
         return False
-    known = {program.input: (claim.region.lower, claim.region.upper)}
-    for step in program.steps.values():
-        boxes = [known[x] for x in step.inputs]
-        lower, upper = relu(step.op, boxes[0]) if isinstance(step.op, Relu) else image(step.op, boxes)
-        if step.name in claim.gates:
-            gate = claim.gates[step.name]
-            if (lower < gate.lower).any() or (upper > gate.upper).any():
-                return False
-            lower, upper = gate.lower, gate.upper
-        known[step.name] = lower, upper
-    return True
+    gates = {site: (np.zeros(1, bool), (gate.lower, gate.upper)) for site, gate in claim.gates.items()}
+    known = evaluate(program, (claim.region.lower, claim.region.upper), gates)
+    inside = [program.steps[site].op.image(*(known[x] for x in program.steps[site].inputs)) for site in gates]
+    return all(_within(box, gate.lower, gate.upper) for box, gate in zip(inside, claim.gates.values(), strict=True))
+
+
+def _within(box: Box, lower: Any, upper: Any) -> bool:
+    return bool((box[0] >= lower).all() and (box[1] <= upper).all())

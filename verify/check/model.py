@@ -1,19 +1,21 @@
-"""Models read by the checker: an ONNX file as affine steps and (leaky) ReLUs over flat float64 vectors. Trusted base.
+"""Models read by the checker: an ONNX file as steps over flat float64 vectors. Trusted base.
 
 What an affine operator computes is asked of ONNX's own reference evaluator: run in float64 on unit vectors it gives its matrix,
 entry by entry and exactly, as all other products are with 0. Constants that a file states in parts (batch normalisation,
 divisors, `alpha * W`) are folded in float64: the model is the function of those. A maximum of several is read as ReLUs, by
-`max(a, b) = a + max(b - a, 0)`. Other operators are refused by name.
+`max(a, b) = a + max(b - a, 0)`; some other operators as `_RECIPES` says. The rest is refused by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -21,15 +23,30 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from verify.check.program import Affine, Program, Rejected, Relu, Step
+from verify.check.interval import Rejected
+from verify.check.operators import Affine, Curve, Product, Relu, Softmax
+from verify.check.program import Program, Step
 
 __all__ = ["read_program"]
 
 MAX_BYTES, MAX_ENTRIES = 2**31, 2**27
 
-_SAME = {"Add", "Sub", "Mul", "Div", "BatchNormalization", "Identity", "Dropout", "Cast"}
+_SAME = {"Add", "Sub", "Mul", "Div", "BatchNormalization", "Identity", "Dropout", "Cast", "Where", "Neg"}
+_CURVES = ("Tanh", "Sigmoid", "Erf", "Exp", "Sqrt", "Reciprocal")
 _MATRIX = {"Gemm", "MatMul", "Conv", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Pad", "Expand"} | _SAME
 _MOVED = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather"}
+_RECIPES = {
+    "Div": "c = Reciprocal w; y = Mul x c",
+    "Pow 2": "y = Mul x x",
+    "Pow 3": "c = Mul x x; y = Mul c x",
+    "Pow 0.5": "y = Sqrt x",
+    "Gelu none": f"c = Mul x {0.5**0.5!r}; d = Erf c; e = Add d 1; f = Mul x e; y = Mul f 0.5",
+    "Gelu tanh": f"c = Mul x x; d = Mul c x; e = Mul d 0.044715; f = Add x e; g = Mul f {(2 / math.pi) ** 0.5!r}; h = Tanh g; "
+    "i = Add h 1; j = Mul x i; y = Mul j 0.5",
+    "LayerNormalization": "c = MatMul x mean; d = Sub x c; e = Mul d d; f = MatMul e mean; g = Add f epsilon; h = Sqrt g; "
+    "i = Reciprocal h; j = Mul d i; k = Mul j w; y = Add k b",
+}
+"""Operators as steps of others: x, w and b are what they read, y what they compute; `mean` averages the last axis."""
 
 
 def read_program(path: Path) -> Program:
@@ -66,15 +83,21 @@ class _Reader:
         inputs = [i for i in graph.input if i.name not in self.constants]
         if len(inputs) != 1 or len(graph.output) != 1 or proto.functions or self.opset < 7:
             raise Rejected("the checker reads models of one input and one output, without functions, of opset 7 or later")
-        kind = inputs[0].type.tensor_type
+        self.input, kind = inputs[0].name, inputs[0].type.tensor_type
         dims = [d.dim_value if d.dim_value > 0 else 0 for d in kind.shape.dim]
         shape = tuple(1 if i == 0 and not d else d for i, d in enumerate(dims))
         self.dtype: Any = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        self.numbers: Any = None
+        if self.dtype.kind == "i":
+            tables = [self.constants.get(node.input[0]) for node in graph.node if self.input in node.input]
+            if not tables or tables[0] is None or tables[0].ndim != 2:
+                raise Rejected("the checker reads numbers of tokens that rows of a stored table are gathered by, and no others")
+            self.numbers, self.dtype, shape = self.dtype, tables[0].dtype, (*shape, len(tables[0]))
         if 0 in shape or np.prod(shape, dtype=np.float64) > MAX_ENTRIES or self.dtype.name not in ("float32", "float64"):
             raise Rejected("the checker reads inputs of fixed shape, in float32 or float64")
-        self.input = inputs[0].name
         self.shapes, self.axes = {self.input: shape}, dict[str, int | None]({self.input: None})
         self.steps: dict[str, Step] = {}
+        self.masked: dict[str, NDArray[np.bool_]] = {}
         self.folded = False
 
     def read(self, sha256: str) -> Program:
@@ -93,7 +116,8 @@ class _Reader:
                 self._node(node)
         if output not in self.steps:
             raise Rejected("the output does not depend on the input")
-        return Program(self.input, self.shapes[self.input], self.dtype, self.steps, output, self.proto, sha256, self.folded)
+        shape = self.shapes[self.input]
+        return Program(self.input, shape, self.dtype, self.steps, output, self.proto, sha256, self.folded, self.numbers)
 
     def _node(self, node: onnx.NodeProto) -> None:
         given = [name for name in node.input if name]
@@ -110,20 +134,40 @@ class _Reader:
         if missing or out in self.shapes or out in self.constants:
             raise Rejected(f"node {node.name!r} ({kind}): tensors out of order, or assigned twice")
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        shapes, axis = [self.shapes[name] for name in varying], self.axes[x]
+        if self.numbers is not None and self.input in varying:
+            table, rows = self.constants.get(node.input[0]), shapes[-1][-1]
+            if kind != "Gather" or attributes.get("axis", 0) or table is None or table.shape != (rows, table.size // rows):
+                raise Rejected(f"node {node.name!r} ({kind}) does more than gather rows for numbers of tokens")
+            kind, node = "MatMul", helper.make_node("MatMul", [self.input, node.input[0]], [out], node.name)
+        if any(name in self.masked for name in varying) and kind != "Softmax":
+            raise Rejected(f"node {node.name!r} ({kind}) reads infinite numbers")
         if kind in ("Relu", "LeakyRelu") and len(given) == 1:
             slope = float(attributes.get("alpha", 0.01)) if kind == "LeakyRelu" else 0.0
             if not 0 <= slope <= 1:
                 raise Rejected(f"node {node.name!r}: LeakyRelu of slope {slope}")
-            self._add(Step(out, Relu(slope), (x,), self.shapes[x], self.axes[x]))
-        elif kind in ("Add", "Sub") and len(varying) == 2 and self.shapes[x] == self.shapes[varying[1]]:
-            n = int(np.prod(self.shapes[x]))
-            factors = (np.ones(n), np.full(n, 1.0 if kind == "Add" else -1.0))
-            axis = self.axes[x] if self.axes[x] == self.axes[varying[1]] else None
-            self._add(Step(out, Affine(factors, np.zeros(n)), (node.input[0], node.input[1]), self.shapes[x], axis))
-        elif kind == "MaxPool" and len(node.output) == 1 and self.shapes[x][0] == 1 and len(self.shapes[x]) > 2:
+            self._add(Step(out, Relu(slope), (x,), shapes[0], axis))
+        elif kind in _CURVES and len(given) == 1:
+            self._add(Step(out, Curve(cast(Any, kind)), (x,), shapes[0], axis))
+        elif kind == "Softmax" and (self.opset >= 13 or attributes.get("axis", 1) in (-1, len(shapes[0]) - 1)):
+            along = attributes.get("axis", -1) % len(shapes[0])
+            masked = self.masked.get(x, np.zeros(shapes[0], bool))
+            if masked.all(along).any():
+                raise Rejected(f"node {node.name!r}: a softmax of infinite numbers alone")
+            self._add(Step(out, Softmax(shapes[0], along, masked), (x,), shapes[0], axis))
+        elif kind == "Concat" or (kind in ("Add", "Sub") and len(varying) > 1):
+            self._merged(node, out, varying)
+        elif kind in ("Mul", "MatMul") and len(varying) == 2 and min(map(len, shapes)) > 1:
+            product = Product((shapes[0], shapes[1]), kind == "MatMul")
+            shape = (np.matmul if product.matrix else np.multiply)(*map(np.zeros, shapes)).shape
+            self._add(Step(out, product, tuple(varying), shape, axis if shape == shapes[0] else None))
+        elif kind == "MaxPool" and len(node.output) == 1 and shapes[0][0] == 1 and len(shapes[0]) > 2:
             self._maxima(node, out, x)
         elif len(varying) == 1 and kind in _MOVED | _MATRIX and self._plain(node, kind, attributes, x):
             self._affine(node, kind, out, x)
+        elif recipe := self._recipe(node, kind, attributes):
+            for part in recipe:
+                self._node(part)
         else:
             raise Rejected(f"node {node.name!r}: the checker does not read operator {kind}, or not this use of it")
 
@@ -132,7 +176,7 @@ class _Reader:
         first = {"Div", "Conv", "BatchNormalization", "Dropout", "Reshape", "Pad", "Expand", "Slice", "Gather"}
         training = kind == "Dropout" and len(node.input) > 2 and bool(self.constants.get(node.input[2], np.array(0)).any())
         to_float = kind != "Cast" or attributes["to"] in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
-        inference = not training and not attributes.get("training_mode", 0)
+        inference = not training and not attributes.get("training_mode", 0) and (kind != "Where" or node.input[0] != x)
         return (kind not in first or node.input[0] == x) and list(node.input).count(x) == 1 and to_float and inference
 
     def _affine(self, node: onnx.NodeProto, kind: str, out: str, x: str) -> None:
@@ -141,9 +185,59 @@ class _Reader:
         self._probed(node, kind, out, x)
         at = np.random.default_rng(0).uniform(-1, 1, self.shapes[x])
         op, said = self.steps[out].op, self._run(node, {x: at})[0].ravel()
-        ours = op.forward(at.ravel()) + op.bias if isinstance(op, Affine) else said
-        if not np.allclose(ours, said, rtol=1e-9, atol=1e-9 * (1 + np.abs(said).max(initial=0.0))):
+        ours, there = op.forward(at.ravel()) + op.bias if isinstance(op, Affine) else said, ~np.isneginf(said)
+        masked = self.masked.get(out, np.zeros(1, bool)).ravel()
+        atol = 1e-9 * (1 + np.abs(said[there]).max(initial=0.0))
+        if (masked == there).any() or not np.allclose(ours[there], said[there], rtol=1e-9, atol=atol):
             raise Rejected(f"node {node.name!r} ({kind}) is not affine as the checker reads it")
+
+    def _merged(self, node: onnx.NodeProto, out: str, varying: list[str]) -> None:
+        """Enter a node that puts each element of its operands, or its negative, into some places of a sum."""
+        probe = onnx.NodeProto()
+        probe.CopyFrom(node)
+        for i, at in enumerate(k for k, name in enumerate(node.input) if name in varying):
+            probe.input[at] = f"#{i}"  # one tensor may be read twice
+        zeros = {f"#{i}": np.zeros(self.shapes[x]) for i, x in enumerate(varying)}
+        bias, factors = self._run(probe, zeros)[0], list[NDArray[Any]]()
+        for i, x in enumerate(varying):
+            n = math.prod(self.shapes[x])
+            counted = np.arange(1.0, n + 1)
+            found = (self._run(probe, zeros | {f"#{i}": counted.reshape(self.shapes[x])})[0] - bias).ravel()
+            if np.array_equal(np.abs(found), counted):
+                factors.append(np.sign(found))
+            elif n * found.size > MAX_ENTRIES:
+                raise Rejected(f"node {node.name!r}: a tensor of {n} elements among {found.size} is too large for the checker")
+            else:
+                factors.append((np.abs(found)[:, None] == counted) * np.sign(found)[:, None])
+        same = len({(self.axes[x], self.shapes[x]) for x in varying}) == 1 and bias.shape == self.shapes[varying[0]]
+        axis = self.axes[varying[0]] if same else None
+        self._add(Step(out, Affine(tuple(factors), bias.ravel()), tuple(varying), bias.shape, axis))
+
+    def _recipe(self, node: onnx.NodeProto, kind: str, attributes: dict[str, Any]) -> list[onnx.NodeProto]:
+        """A node as several others, or none where there is no recipe for it."""
+        out, x = node.output[0], node.input[0]
+        width = self.shapes[x][-1] if x in self.shapes else 1
+        constant = self.constants.get(node.input[1]) if kind == "Pow" else None
+        if kind == "Pow":
+            kind = f"Pow {constant.item():g}" if constant is not None and constant.size == 1 else kind
+        elif kind == "Gelu":
+            kind = f"Gelu {attributes.get('approximate', b'none').decode()}"
+        elif kind == "LayerNormalization" and attributes.get("axis", -1) not in (-1, len(self.shapes[x]) - 1):
+            return []
+        given = {"mean": np.full((width, 1), 1 / width), "epsilon": attributes.get("epsilon", 1e-5), "w": 1.0, "b": 0.0}
+        names = {key: name for key, name in zip("xwb", node.input, strict=False) if name} | {"y": out}
+        found: list[onnx.NodeProto] = []
+        for result, (part, *operands) in ((left, right.split()) for left, _, right in _steps(_RECIPES.get(kind, ""))):
+            for key in (result, *operands):
+                if key not in names:
+                    names[key] = f"{out}#{key}"
+                    if names[key] in self.constants:
+                        raise Rejected(f"tensor {out!r}: a name that it needs is taken")
+                    if key in given or not key.isalpha():
+                        self.constants[names[key]] = np.asarray(given.get(key, key), np.float64)
+            found.append(helper.make_node(part, [names[key] for key in operands], [names[result]], node.name))
+        self.folded |= bool(found)
+        return found
 
     def _probed(self, node: onnx.NodeProto, kind: str, out: str, x: str) -> None:
         before = self.shapes[x]
@@ -156,11 +250,13 @@ class _Reader:
                 self._add(Step(out, Affine((np.ones(n),), np.zeros(len(index)), index), (x,), shape, None))
                 return
         if kind in _SAME and shape == before:
-            if kind in ("Mul", "Div"):
+            if kind in ("Mul", "Div", "Neg"):
                 factor = self._run(node, {x: np.ones(before)})[0].ravel()
             elif kind == "BatchNormalization":
                 none = {name: np.zeros_like(self.constants[name], np.float64) for name in node.input[2:4]}
                 factor = self._run(node, {x: np.ones(before), **none})[0].ravel()
+            elif kind == "Where":
+                factor = (self._run(node, {x: np.ones(before)})[0].ravel() != bias) * 1.0
             else:
                 factor = np.full(n, -1.0 if kind == "Sub" and node.input[1] == x else 1.0)
             self._add(Step(out, Affine((factor,), bias), (x,), shape, self.axes[x]))
@@ -257,7 +353,16 @@ class _Reader:
         return arrays
 
     def _add(self, step: Step) -> None:
-        if not isinstance(step.op, Relu) and not all(np.isfinite(f).all() for f in (*step.op.factors, step.op.bias)):
-            raise Rejected(f"tensor {step.name!r}: a weight that is not finite")
-        self.steps[step.name] = step
+        op = step.op
+        if isinstance(op, Affine):
+            if (masked := np.isneginf(op.bias)).any():
+                self.masked[step.name] = masked.reshape(step.shape)
+                op = Affine(op.factors, np.where(masked, 0.0, op.bias), op.index)
+            if not all(np.isfinite(f).all() for f in (*op.factors, op.bias)):
+                raise Rejected(f"tensor {step.name!r}: a weight that is not finite")
+        self.steps[step.name] = replace(step, op=op)
         self.shapes[step.name], self.axes[step.name] = step.shape, step.axis
+
+
+def _steps(recipe: str) -> list[tuple[str, str, str]]:
+    return [step.partition(" = ") for step in recipe.split("; ") if step]

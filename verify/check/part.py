@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from verify.check.enclosure import Box, Lines, U, chords, gamma, steepness, triangle
-from verify.check.program import Array, Relu, Step
+from verify.check.enclosure import Lines, bent, chords, steepness, triangle
+from verify.check.interval import Array, Box, U, gamma
+from verify.check.operators import Curve, Relu
+from verify.check.program import Step
 
 __all__ = ["Add", "Bounds", "Constraint", "Empty", "Total", "Tuned", "lines_of", "side"]
 
@@ -80,12 +82,12 @@ def side(a: Array, lines: Lines, total: Total) -> Array:
 def lines_of(b: Bounds, step: Step, tuned: Tuned | None) -> tuple[Lines, Lines, Lines]:
     """The lines of `f(y)`, of `f(y + d)` and of their difference."""
     op, x = step.op, step.inputs[0]
-    assert isinstance(op, Relu)
+    assert isinstance(op, Relu | Curve)
     if step.name not in b.lines:
         y, c = b.y[x], b.c.get(x, b.y[x])
-        on_d = chords(*steepness(op.slope, y, c), b.d[x]) if x in b.d else triangle(op.slope, y, None)
-        b.lines[step.name] = triangle(op.slope, y, None), triangle(op.slope, c, None), on_d
-    if tuned is None:
+        on_y, on_c = (triangle(op.slope, t, None) if isinstance(op, Relu) else bent(op.kind, t) for t in (y, c))
+        b.lines[step.name] = on_y, on_c, chords(*steepness(op, y, c), b.d[x]) if x in b.d else on_y
+    if tuned is None or not isinstance(op, Relu):
         return b.lines[step.name]
     y, c = b.y[x], b.c.get(x, b.y[x])
     on_y, on_c = triangle(op.slope, y, tuned.slopes[step.name]), triangle(op.slope, c, tuned.circuit_slopes[step.name])

@@ -27,23 +27,12 @@ import numpy as np
 
 from verify.check.claim import Claim
 from verify.check.drift import drift
-from verify.check.enclosure import (
-    FLOOR,
-    HUGE,
-    Box,
-    U,
-    gamma,
-    image,
-    magnitude,
-    meet,
-    minimum,
-    minus,
-    plus,
-    relu,
-    steepness,
-)
+from verify.check.enclosure import FLOOR, minimum, steepness
+from verify.check.interval import Array, Box, Rejected, U, gamma, magnitude, meet, minus, plus, sound
+from verify.check.operators import Affine, Curve, Relu
 from verify.check.part import Add, Bounds, Constraint, Empty, Total, Tuned, lines_of, side
-from verify.check.program import Affine, Array, Program, Rejected, Relu, Step
+from verify.check.program import Program, Step
+from verify.check.tokens import Tokens
 
 __all__ = ["Proof"]
 
@@ -53,6 +42,8 @@ class Proof:
     evaluation."""
 
     def __init__(self, program: Program, claim: Claim, float32: bool = False, rows: int = 4096) -> None:
+        if isinstance(claim.region, Tokens) or isinstance(claim.second, Tokens):
+            raise Rejected("activations on tokens for inputs that are none are not covered")
         self.program, self.gates, self.rows = program, claim.gates, rows
         self.regions = {program.input: claim.region}
         self.steps = list(program.steps.values())
@@ -63,8 +54,10 @@ class Proof:
             again = [s for s in self.steps if s.name in wanted]
             self.regions[program.input + "'"] = claim.second
             self.steps = [replace(s, name=s.name + "'", inputs=tuple(x + "'" for x in s.inputs)) for s in again] + self.steps
-        self.names = {step.name for step in self.steps}
-        self.feeds = {step.inputs[0] for step in self.steps if isinstance(step.op, Relu)}
+        if strange := next((step for step in self.steps if not _followed(step)), None):
+            raise Rejected(f"bounds are not derived through {strange.name!r} ({type(strange.op).__name__})")
+        self.feeds = {step.inputs[0] for step in self.steps if not isinstance(step.op, Affine)}
+        self.curved = {step.inputs[0] for step in self.steps if isinstance(step.op, Curve)}
         self.relus = [step for step in program.steps.values() if isinstance(step.op, Relu)]
         try:
             self.root = self.sweep((), None)
@@ -95,7 +88,7 @@ class Proof:
         for step in self.steps:
             name, op, inputs = step.name, step.op, step.inputs
             boxes = [b.y[x] for x in inputs]
-            y = relu(op, boxes[0]) if isinstance(op, Relu) else image(op, boxes)
+            y = op.image(*boxes)
             y = y if base is None else meet(y, base.y[name])
             if base is None and name in self.feeds:
                 y = self._refined(b, step, y, y, 1.0, 0.0, ("siamese",))
@@ -119,9 +112,7 @@ class Proof:
         return b
 
     def _sound(self, box: Box) -> Box:
-        if not (np.abs(box[0]) < HUGE).all() or not (np.abs(box[1]) < HUGE).all():
-            raise Rejected("an interval is not finite, or too large")
-        if (box[0] > box[1]).any():
+        if (sound(box)[0] > box[1]).any():
             raise Empty
         return box
 
@@ -131,13 +122,14 @@ class Proof:
         zero = [np.zeros(len(b.y[x][0])) for x in step.inputs]
         moved = [b.d.get(x, (z, z)) for x, z in zip(step.inputs, zero, strict=True)]
         if isinstance(step.op, Affine):
-            c, d = image(step.op, own), image(step.op, moved, offset=False)
+            c, d = step.op.image(*own), step.op.image(*moved, offset=False)
         else:
-            s0, s1 = steepness(step.op.slope, b.y[step.inputs[0]], own[0])
+            assert isinstance(step.op, Relu | Curve)
+            s0, s1 = steepness(step.op, b.y[step.inputs[0]], own[0])
             l, u = moved[0]
             lower, upper = np.where(l >= 0, s0, s1) * l, np.where(u >= 0, s1, s0) * u
-            exact = step.op.slope == 0
-            c = relu(step.op, own[0])
+            exact = isinstance(step.op, Relu) and step.op.slope == 0
+            c = step.op.image(own[0])
             d = (lower, upper) if exact else (np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf))
         c = meet(c, plus(y, d))
         return c, meet(d, minus(c, y))
@@ -146,12 +138,14 @@ class Proof:
         self, b: Bounds, step: Step, box: Box, y: Box, p: float, q: float, mixes: Sequence[str], d: Box | None = None
     ) -> Box:
         """The box of `p y + q d` of a step before its gate, cut by backward bounds where a ReLU needs it."""
-        if d is None:
+        if step.name in self.curved:
+            open_, box = np.True_, box if d is None else d
+        elif d is None:
             open_ = (box[0] < 0) & (box[1] > 0)
         else:
             open_ = ~((np.minimum(y[0], box[0]) >= 0) | (np.maximum(y[1], box[1]) <= 0)) & ((d[0] != 0) | (d[1] != 0))
             box = d
-        at = np.flatnonzero(open_ & self._needed(step.name, model=q == 0))
+        at = np.flatnonzero(open_ & self._needed(step.name, model=q == 0) & (box[0] < box[1]))
         lower, upper = box[0].copy(), box[1].copy()
         for part in np.array_split(at, -(-len(at) // self.rows) or 1):
             unit = np.zeros((2 * len(part), step.size))
@@ -164,7 +158,7 @@ class Proof:
 
     def _needed(self, name: str, model: bool) -> Any:
         """Elements that some ReLU's relaxation depends on: of the circuit only those that are kept."""
-        readers = [s for s in self.relus if s.inputs[0] == name]
+        readers = [s for s in self.program.steps.values() if s.inputs[0] == name and not isinstance(s.op, Affine)]
         cuts = [self.gates[s].kept for s in (name, *(r.name for r in readers)) if s in self.gates]
         return np.True_ if model or not cuts else np.logical_and.reduce(cuts)
 
@@ -221,16 +215,17 @@ class Proof:
             if p_ is None and q_ is None:
                 continue
             p_ = np.zeros_like(q_) if p_ is None else p_
-            if isinstance(step.op, Relu):
+            affine = step.op if isinstance(step.op, Affine) else None
+            if affine is None:
                 p_, q_ = self._relaxed(b, step, p_, q_, mix, tuned, total)
             else:
                 on_y, on_d = self._sizes(b, step)
-                total.add(p_ @ step.op.bias, np.abs(p_) @ on_y + (0.0 if q_ is None or on_d is None else np.abs(q_) @ on_d))
+                total.add(p_ @ affine.bias, np.abs(p_) @ on_y + (0.0 if q_ is None or on_d is None else np.abs(q_) @ on_d))
             for i, x in enumerate(step.inputs):
                 n = len(b.y[x][0])
-                add(first, x, p_ if isinstance(step.op, Relu) else step.op.adjoint(p_, i, n))
+                add(first, x, p_ if affine is None else affine.adjoint(p_, i, n))
                 if q_ is not None and x in b.d:
-                    add(second, x, q_ if isinstance(step.op, Relu) else step.op.adjoint(q_, i, n))
+                    add(second, x, q_ if affine is None else affine.adjoint(q_, i, n))
         for name, a in first.items():
             total.add(minimum(self.regions[name], b.y[name], a), 0.0)
         # Errors are sums of non-negative numbers, themselves rounded; underflow moves a form by far less than the last term.
@@ -271,7 +266,7 @@ class Proof:
             into_y = side(p, on_y, total)
             total.error += 2 * U * (np.abs(into_y) @ magnitude(b.y[x]))
             return into_y, None
-        if tuned is not None:
+        if tuned is not None and step.name in tuned.weights:
             w = tuned.weights[step.name]
         elif mix == "greedy":
             siamese = np.abs(q) * on_c.gap + np.abs(p - q) * on_y.gap
@@ -286,3 +281,7 @@ class Proof:
         total.error += 3 * U * ((np.abs(into_y) + np.abs(into_c)) @ magnitude(b.y[x]))
         total.error += 3 * U * ((np.abs(into_c) + np.abs(into_d)) @ magnitude(b.d[x]))
         return into_y + into_c, into_c + into_d
+
+
+def _followed(step: Step) -> bool:
+    return isinstance(step.op, Affine | Relu) or (isinstance(step.op, Curve) and step.op.kind in ("Tanh", "Sigmoid"))

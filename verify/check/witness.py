@@ -14,11 +14,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from specs import agreement
-from verify.check.claim import Claim, Gate, Question
-from verify.check.enclosure import Region
-from verify.check.program import Array, Program, Rejected
-from verify.check.proof import Proof
+from verify.check.agreement import deviation
+from verify.check.claim import Claim, Gate, Question, Set
+from verify.check.interval import Array, Rejected
+from verify.check.points import outputs
+from verify.check.program import Program
+from verify.check.tokens import Tokens
 
 __all__ = ["Witnesses"]
 
@@ -30,7 +31,7 @@ class Witness:
 
     claim: Claim
     x: NDArray[Any]
-    second: Region | None
+    second: NDArray[Any] | None
     patches: dict[str, NDArray[Any]]
     model: Array
 
@@ -42,8 +43,8 @@ class Witnesses:
         self.question, self.arrays = question, arrays
         program = question.program
         sites = list(question.circuit.scope)
-        self.model = _Session(program.proto, [program.output])
-        self.circuit = _Session(_opened(program, sites), [program.output])
+        self.model = _Session(program, program.proto, [program.output])
+        self.circuit = _Session(program, _opened(program, sites), [program.output])
         self.read: dict[int, Witness] = {}
 
     def confirm(self, number: int, kept: Mapping[str, NDArray[np.bool_]], float32: bool = False) -> None:
@@ -60,16 +61,23 @@ class Witnesses:
                 if not (kept[site] | ((gate.lower <= value) & (value <= gate.upper))).all():
                     raise Rejected(f"a patched value of site {site!r} is outside of what the spec allows")
                 gates[site] = replace(gates[site], lower=value, upper=value)
-        feeds = {program.input: found.x}
+        feeds = self._fed(found.x)
         for i, (site, patch) in enumerate(found.patches.items()):
             feeds[f"checked.{i}.kept"] = kept[site].reshape(program.steps[site].shape)
             feeds[f"checked.{i}.patch"] = patch
-        if not _deviates(record, self.circuit.run(feeds)[0].ravel(), found.model):
+        circuit = self.circuit.run(feeds)[0].astype(np.float64).ravel()
+        if not deviation(record, (found.model, found.model), (circuit, circuit))[0] > record.tolerance:
             raise Rejected("in onnxruntime the witness does not violate the claim")
         if not float32:
-            claim = replace(found.claim, region=_point(found.x), second=found.second, gates=gates)
-            if not _surely(record, Proof(program, claim)):
+            flat = [None if x is None else x.astype(np.float64).ravel() for x in (found.x, found.second)]
+            second = None if flat[1] is None else (flat[1], flat[1])
+            if flat[0] is None or not deviation(record, *outputs(program, gates, flat[0], second))[0] > record.tolerance:
                 raise Rejected("in exact arithmetic the witness is not shown to violate the claim")
+
+    def _fed(self, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """An input as the file takes it."""
+        program = self.question.program
+        return {program.input: x if program.numbers is None else x.argmax(-1).astype(program.numbers)}
 
     def _read(self, number: int) -> Witness:
         """A witness, and that it is a point of its claim."""
@@ -82,14 +90,13 @@ class Witnesses:
         x, second = self._taken("input", number, shape), None
         self._inside(claim.region, x, "input", number)
         if claim.second is not None:
-            other = self._taken("second", number, shape)
-            self._inside(claim.second, other, "second", number)
-            second = _point(other)
+            second = self._taken("second", number, shape)
+            self._inside(claim.second, second, "second", number)
             sites = list(self.question.circuit.scope)
-            patches = dict(zip(sites, _Session(program.proto, sites).run({program.input: other}), strict=True))
+            patches = dict(zip(sites, _Session(program, program.proto, sites).run(self._fed(second)), strict=True))
         else:
             patches = {site: self._taken(f"patch.{i}", number, program.steps[site].shape) for i, site in enumerate(claim.gates)}
-        return Witness(claim, x, second, patches, self.model.run({program.input: x})[0].ravel())
+        return Witness(claim, x, second, patches, self.model.run(self._fed(x))[0].astype(np.float64).ravel())
 
     def _taken(self, name: str, number: int, shape: tuple[int, ...]) -> NDArray[Any]:
         array, dtype = self.arrays.get(f"witness.{name}"), self.question.program.dtype
@@ -98,10 +105,14 @@ class Witnesses:
             raise Rejected(f"the certificate holds no witness.{name} of the model's shape and type")
         return array[number]
 
-    def _inside(self, region: Region, x: NDArray[Any], name: str, number: int) -> None:
+    def _inside(self, region: Set, x: NDArray[Any], name: str, number: int) -> None:
         """Exact: the box's ends are those of the spec, rounded outward by less than a float; in a hull, weights state a point
         within one rounding of it."""
         flat, dtype = x.astype(np.float64).ravel(), self.question.program.dtype
+        if isinstance(region, Tokens):
+            if not region.holds(flat):
+                raise Rejected("the witness's input is none of the sequences")
+            return
         if region.points is not None:
             stated = self.arrays.get(f"witness.{name}_weights")
             if stated is None or stated.ndim != 2 or len(stated) <= number or stated.shape[1] != len(region.points):
@@ -124,62 +135,16 @@ class Witnesses:
                 raise Rejected("the witness's input is not in the ball")
 
 
-def _point(x: NDArray[Any]) -> Region:
-    flat = x.astype(np.float64).ravel()
-    return Region(flat, flat)
-
-
-def _deviates(record: agreement.Agreement, circuit: NDArray[Any], model: NDArray[Any]) -> bool:
-    """Whether two outputs violate the claim, in exact arithmetic on the numbers given."""
-    if not (np.isfinite(circuit).all() and np.isfinite(model).all()):
-        return False
-    c, g = ([Fraction(float(v)) for v in row] for row in (circuit, model))
-    tolerance = Fraction(record.tolerance)
-    if isinstance(record, agreement.Top1):
-        return all(max(c) - c[t] > tolerance for t in range(len(g)) if g[t] == max(g))
-    if isinstance(record, agreement.LogitDifference):
-        t, k = record.target, record.against
-        return abs((c[t] - c[k]) - (g[t] - g[k])) > tolerance
-    assert not isinstance(record, agreement.Feature)
-    sizes = [abs(c[i] - g[i]) for i in (range(len(c)) if record.outputs is None else record.outputs)]
-    norm = record.norm if isinstance(record, agreement.Logits) else "linf"
-    if norm == "l2":
-        return sum(s * s for s in sizes) > tolerance**2
-    return (sum(sizes) if norm == "l1" else max(sizes)) > tolerance
-
-
-def _surely(record: agreement.Agreement, proof: Proof) -> bool:
-    """The same, for all outputs within the enclosures that hold at the point."""
-    b, out = proof.root, proof.program.output
-    yl, yu = b.y[out]
-    cl, cu = b.c.get(out, b.y[out])
-    dl, du = b.d.get(out, (np.zeros(len(yl)), np.zeros(len(yl))))
-    if isinstance(record, agreement.Top1):
-        first = [t for t in range(len(yl)) if yu[t] >= yl.max()]
-        return all(np.nextafter(cl.max() - cu[t], -np.inf) > record.tolerance for t in first)
-    if isinstance(record, agreement.LogitDifference):
-        t, k = record.target, record.against
-        over = max(dl[t] - du[k], dl[k] - du[t])
-        return bool(np.nextafter(over, -np.inf) > record.tolerance)
-    assert not isinstance(record, agreement.Feature)
-    sizes = np.maximum(np.maximum(dl, -du), 0.0)
-    sizes = sizes if record.outputs is None else sizes[list(record.outputs)]
-    norm = record.norm if isinstance(record, agreement.Logits) else "linf"
-    total: Any = sizes.sum() if norm == "l1" else np.sqrt((sizes**2).sum()) if norm == "l2" else sizes.max()
-    return bool(total * (1 - 1e-12) > record.tolerance) if norm != "linf" else bool(total > record.tolerance)
-
-
 class _Session:
     """onnxruntime on a model with other outputs, on one thread."""
 
-    def __init__(self, proto: onnx.ModelProto, outputs: list[str]) -> None:
+    def __init__(self, program: Program, proto: onnx.ModelProto, outputs: list[str]) -> None:
         import onnxruntime as ort
 
         copy = onnx.ModelProto()
         copy.CopyFrom(proto)
         if [o.name for o in copy.graph.output] != outputs:
-            stored = {t.name for t in copy.graph.initializer}
-            kind = next(i.type.tensor_type.elem_type for i in copy.graph.input if i.name not in stored)
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(program.dtype))
             del copy.graph.output[:]
             copy.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name in outputs)
         options = ort.SessionOptions()

@@ -14,7 +14,7 @@ __all__ = ["run"]
 def run(folder: str) -> int:
     """Confirm a certificate, and say so in one line. Returns the exit code. Raises: InputError: there is none to read."""
     from verify.check.certificate import MANIFEST, PROOF, confirm
-    from verify.check.program import Rejected
+    from verify.check.interval import Rejected
 
     for name in (MANIFEST, PROOF):
         if not (Path(folder) / name).is_file():

@@ -18,7 +18,7 @@ from specs.load import read_circuit, read_spec
 from specs.model import load_model
 from tests.unit.verify.check.questions import LINF, points, written
 from verify.check.claim import Question, read_question
-from verify.check.program import Relu
+from verify.check.operators import Relu
 from verify.check.proof import Proof
 from verify.float32 import drift
 

@@ -12,7 +12,9 @@ import numpy as np
 import verify
 from tests.nets import random_net
 from verify.check.claim import Claim, Question
-from verify.check.program import Array, Relu
+from verify.check.enclosure import Region
+from verify.check.interval import Array
+from verify.check.program import evaluate, values
 
 LINF = {"kind": "linf", "center": [0.5, 0.4, 0.3, 0.2], "epsilon": 0.1, "clip": [0.0, 1.0]}
 CLOSED = {"kind": "closed", "closed": {"kind": "box", "lower": [0.0] * 4, "upper": [1.0] * 4}}
@@ -70,7 +72,7 @@ def found_minimal(folder: Path, level: str, patching: Mapping[str, Any], toleran
 def points(claim: Claim, rng: np.random.Generator, second: bool = False) -> Array:
     """A point of a claim's region, on its boundary as often as not."""
     region = claim.second if second else claim.region
-    assert region is not None
+    assert isinstance(region, Region)
     if region.points is not None:
         w = rng.dirichlet(np.full(len(region.points), 0.3))
         return w @ region.points
@@ -87,15 +89,10 @@ def runs(
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
     """The model's tensors, the second run's, and what the circuit's readers see, at a random point."""
     x = points(claim, rng)
-    y = question.program.values(x)
-    again = question.program.values(points(claim, rng, second=True)) if claim.second is not None else {}
-    c = {question.program.input: x}
-    for step in question.program.steps.values():
-        inputs, op = [c[name] for name in step.inputs], step.op
-        value = np.maximum(inputs[0], op.slope * inputs[0]) if isinstance(op, Relu) else op.forward(*inputs) + op.bias
-        if step.name in claim.gates:
-            gate = claim.gates[step.name]
-            patch = again[step.name] if gate.reached else gate.lower + rng.random(len(value)) * (gate.upper - gate.lower)
-            value = np.where(gate.kept, value, patch)
-        c[step.name] = value
-    return y, {name + "'": value for name, value in again.items()}, c
+    again = values(question.program, points(claim, rng, second=True)) if claim.second is not None else {}
+    patched: dict[str, Any] = {}
+    for site, gate in claim.gates.items():
+        patch = again[site] if gate.reached else gate.lower + rng.random(len(gate.lower)) * (gate.upper - gate.lower)
+        patched[site] = gate.kept, (patch, patch)
+    c = {name: (low + high) / 2 for name, (low, high) in evaluate(question.program, (x, x), patched).items()}
+    return values(question.program, x), {name + "'": value for name, value in again.items()}, c

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.unit.verify.check.questions import LINF, runs, written
-from verify.check import enclosure
+from verify.check import enclosure, interval, operators
 from verify.check import proof as calculus
 from verify.check.claim import Claim, Gate, read_question
 from verify.check.enclosure import Region
@@ -35,7 +35,7 @@ def _tuned(proof: Proof, rng: np.random.Generator, splits: int) -> Tuned:
     return Tuned(parts[0], parts[1], parts[2], rng.random(splits) * 10)
 
 
-@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu"])
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "Sigmoid", "Tanh"])
 @pytest.mark.parametrize(("region", "patching"), [kind[1:] for kind in KINDS], ids=[kind[0] for kind in KINDS])
 def test_everything_derived_holds_at_sampled_points(
     region: dict[str, Any], patching: dict[str, Any], activation: str, tmp_path: Path
@@ -140,9 +140,10 @@ def test_cancelling_weights_are_bounded_in_exact_arithmetic(tmp_path: Path) -> N
 
 def test_without_its_rounding_the_checker_would_be_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above has teeth: the same calculus without error terms proves what is false."""
-    for module in (enclosure, calculus):
+    for module in (enclosure, calculus, interval):
         monkeypatch.setattr(module, "U", 0.0)
-    monkeypatch.setattr(enclosure, "TINY", 0.0)
+    for module in (enclosure, operators, interval):
+        monkeypatch.setattr(module, "TINY", 0.0)
     monkeypatch.setattr(enclosure.np, "nextafter", lambda x, _: x)
     rng = np.random.default_rng(0)
     made = [_cancelling(tmp_path, rng) for _ in range(100)]
