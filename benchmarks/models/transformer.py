@@ -21,15 +21,17 @@ OPSET, IR_VERSION = 17, 8
 
 class Transformer(nn.Module):
     """`layers` of `heads` causal attention heads, each followed by an MLP of `hidden` ReLU neurons where that is not 0, on a
-    residual stream of `width`. No biases but those of the neurons. Shapes: ids `(batch, length)` to logits `(batch, length,
-    vocabulary)`."""
+    residual stream of `width`. No biases but those of the neurons; with `placed` False positions are told apart by the causal
+    mask alone. Shapes: ids `(batch, length)` to logits `(batch, length, vocabulary)`."""
 
-    def __init__(self, vocabulary: int, length: int, width: int, heads: int, layers: int, hidden: int = 0) -> None:
+    def __init__(
+        self, vocabulary: int, length: int, width: int, heads: int, layers: int, hidden: int = 0, placed: bool = True
+    ) -> None:
         super().__init__()
         self.vocabulary, self.length, self.heads, self.layers, self.hidden = vocabulary, length, heads, layers, hidden
         small = lambda *shape: nn.Parameter(torch.randn(*shape) / math.sqrt(shape[-2]))  # noqa: E731
         self.embed = nn.Parameter(torch.randn(vocabulary, width) / math.sqrt(width))
-        self.position = nn.Parameter(torch.randn(length, width) / math.sqrt(width))
+        self.position = nn.Parameter(torch.randn(length, width) / math.sqrt(width)) if placed else None
         self.query, self.key, self.value, self.out = (
             nn.ParameterList([small(width, width) for _ in range(layers)]) for _ in range(4)
         )
@@ -45,7 +47,7 @@ class Transformer(nn.Module):
 
     def run(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The logits, and every layer's attention patterns `(batch, heads, length, length)`."""
-        residual = self.embed[ids] + self.position
+        residual = self.embed[ids] if self.position is None else self.embed[ids] + self.position
         patterns: list[Tensor] = []
         for layer in range(self.layers):
             q, k, v = (self._cut(residual @ w[layer]) for w in (self.query, self.key, self.value))
@@ -68,8 +70,9 @@ class Transformer(nn.Module):
         return torch.stack(sizes)
 
     def mlp_sizes(self) -> Tensor:
-        """How much each MLP can write: the norms of its two matrices, multiplied. Shape: `(layers,)`, none without MLPs."""
-        sizes = [into.norm() * back.norm() for into, back in zip(self.into, self.back, strict=True)]
+        """How much each MLP can write: norms of what a neuron reads with and writes with, multiplied, its neurons' mean. Shape:
+        `(layers,)`, none without MLPs."""
+        sizes = [(into.norm(dim=0) * back.norm(dim=1)).mean() for into, back in zip(self.into, self.back, strict=True)]
         return torch.stack(sizes) if sizes else torch.zeros(0)
 
 
@@ -89,8 +92,9 @@ def written(model: Transformer, name: str) -> onnx.ModelProto:
 
     cut = weight("cut", torch.tensor([1, length, heads, size]))
     joined = weight("joined", torch.tensor([1, length, heads * size]))
-    embedded = node("MatMul", ["tokens", weight("embed.W_E", model.embed)], "hook_embed")
-    residual = node("Add", [embedded, weight("pos_embed.W_pos", model.position)], "blocks.0.hook_resid_pre")
+    residual = node("MatMul", ["tokens", weight("embed.W_E", model.embed)], "hook_embed")
+    if model.position is not None:
+        residual = node("Add", [residual, weight("pos_embed.W_pos", model.position)], "blocks.0.hook_resid_pre")
     scale, mask = weight("scale", torch.tensor(1 / math.sqrt(size))), weight("mask", model.get_buffer("mask"))
     for layer in range(model.layers):
         block = f"blocks.{layer}"
