@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from verify.bench.row import Row
 from verify.bench.runs import Run
 from verify.bench.suite import Suite
 
-__all__ = ["answers"]
+__all__ = ["answers", "end_with_parent"]
 
 _GRACE_S = 120.0
 """What a run may take beside three times its budget (searching, certifying, reading its model) before its process is ended."""
@@ -101,6 +102,7 @@ class _Worker:
 def _serve(pipe: Connection, file: str, bench: Path | None) -> None:
     """What a process does: answer runs until nobody asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us is interrupted too, and ends us
+    end_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
@@ -114,3 +116,15 @@ def _serve(pipe: Connection, file: str, bench: Path | None) -> None:
             pipe.send(answer(suite, run, bench))
         except (EOFError, BrokenPipeError):
             return
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it has gone, killed too: nobody would hear the answer."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
