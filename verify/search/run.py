@@ -19,7 +19,7 @@ from verify.verdict import Certified
 from verify.work.budget import Budget
 from verify.work.progress import Progress, Silent, Stage
 
-__all__ = ["Core", "Moment", "Search"]
+__all__ = ["Core", "Moment", "Search", "harder"]
 
 _FIRST_SHARE = 1 / 40
 _FIRST_LEAST_S = 1.0
@@ -51,7 +51,7 @@ class Search:
     """One problem's search, its budget and its memory. Made by `Search.over`; run by `check` or `minimize`.
 
     Each question first gets a small share of the time. When all is done but for what stayed open, that is asked again with four
-    times as much, and so on until the time is spent. Stopped at any moment, `state` is what is known; `ended` says that the
+    times as much, and so on until the time is spent (`harder`). Stopped at any moment, `state` is what is known; `ended` says that the
     search came to its end, whatever stayed open.
     """
 
@@ -158,7 +158,7 @@ class Search:
                 return True
             if self.oracle.question_s >= self.budget.remaining():
                 return False
-            self.oracle.question_s = min(self.oracle.question_s * _HARDER, max(self.budget.remaining(), 1e-6))
+            self.oracle.question_s = harder(self.oracle.question_s, state.standing.open, self.budget.remaining())
             self.known.reopen()
 
     def _told(self, state: State) -> None:
@@ -215,6 +215,15 @@ class Search:
         else:
             shown = "quasi" if Answer.NO in singles else "none"
         return level if implies(level, shown) else shown
+
+
+def harder(question_s: float, open_: int, remaining_s: float) -> float:
+    """What a question may cost when `open_` of them are asked again: four times as much, and where no question could be asked
+    once more after that, an equal share of all that remains, if that is more."""
+    longer = _HARDER * question_s
+    if (open_ + _HARDER) * longer > remaining_s:
+        longer = max(longer, remaining_s / open_)
+    return min(longer, max(remaining_s, 1e-6))
 
 
 def _bracket(moment: Moment) -> tuple[float, float, int]:
