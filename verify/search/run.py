@@ -51,8 +51,8 @@ class Search:
     """One problem's search, its budget and its memory. Made by `Search.over`; run by `check` or `minimize`.
 
     Each question first gets a small share of the time. When all is done but for what stayed open, that is asked again with four
-    times as much, and so on until the time is spent (`harder`). Stopped at any moment, `state` is what is known; `ended` says that the
-    search came to its end, whatever stayed open.
+    times as much, and so on until the time is spent (`harder`). Stopped at any moment, `state` is what is known; `ended` says
+    that the search came to its end, whatever stayed open.
     """
 
     problem: Problem
