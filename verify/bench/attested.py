@@ -30,7 +30,7 @@ def attested(
     circuit: Circuit, spec: Spec, model: Model, budget_s: float, search: Search | None = None, said: Minimality | None = None
 ) -> dict[str, Any]:
     """What a row says of the certificate of a certified circuit and, where a `search` found it, of what was `said` of its
-    minimality: no more than the certificate holds.
+    minimality: `checked_level` and `checked_lower` are what the certificate holds of it.
 
     `checked` is `confirmed`; `refused` where the checker does not follow the proof to its end; `unfinished` where time was up
     first: nothing is certified then; `not supported` where the checker does not read such claims: what was found stands.
@@ -75,12 +75,7 @@ def _shown(problem: Problem, files: Files, trees: Any, search: Search, said: Min
 
 
 def _levels(minimality: Minimality) -> dict[str, Any]:
-    return {
-        "reached": minimality.reached,
-        "status": minimality.status,
-        "lower": minimality.lower,
-        "check_note": minimality.reason,
-    }
+    return {"checked_level": minimality.reached, "checked_lower": minimality.lower, "check_note": minimality.reason}
 
 
 def _withdrawn(checked: str, why: str, searched: bool) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Row(Record):
     method ended with, over the whole claim; `level` is what was asked, `reached` what is proven; `lower` and `upper` bound the
     size of a smallest circuit. `search_s` is the method's own time, `certify_s` that of certifying its circuit afterwards (0
     for a search that certifies as it goes). `trace`: seconds, lower bound, size of the best circuit. Where a certificate was
-    asked for, `checked` says what came of it, `certificate_s` and `check_s` in which time (see `attested`).
+    asked for, `checked` says what came of it, `checked_level` and `checked_lower` what of minimality is in it (see `attested`).
     """
 
     experiment: str
@@ -67,6 +67,8 @@ class Row(Record):
     trace: tuple[tuple[Finite, Finite, Finite], ...] = ()
     checked: Literal["confirmed", "refused", "unfinished", "not supported"] | None = None
     check_note: str | None = None
+    checked_level: str | None = None
+    checked_lower: Finite | None = None
     certificate_s: Finite | None = None
     check_s: Finite | None = None
     certificate_bytes: int | None = None

@@ -53,9 +53,12 @@ def digest(suite: Suite, run: Run) -> str:
         claim["patch_factor"] = experiment.patch_factor
     if experiment.certificates:
         claim["certificates"] = True
-    network = suite.networks[run.network].model_dump(mode="json")
+    network = suite.networks[run.network].model_dump(mode="json", warnings=False)
+    for later in ("scope", "agreement"):
+        if network[later] is None:
+            del network[later]  # so that rows from before there was such a key are still known
     for part in ("model", "data", "background"):
-        if network[part] is not None and network[part]["sha256"] is not None:
+        if network.get(part) is not None and network[part]["sha256"] is not None:
             # A file with a hash is the same wherever it lies.
             network[part] = network[part]["sha256"]
     parts = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
@@ -15,85 +14,23 @@ from specs.record import (
     FilePath,
     FileRecord,
     Index,
-    Number,
     Positive,
     Record,
-    Tolerance,
     branch,
     chosen_by,
     known,
     problem,
     shown,
 )
-from specs.region import Layout, Scale
 from specs.spec import Budget, Minimality
+from verify.bench.network import Network
 
-__all__ = ["SUITE_FORMAT", "Experiment", "Method", "Network", "Published", "Suite", "bundled", "read_suite"]
+__all__ = ["SUITE_FORMAT", "Experiment", "Method", "Suite", "bundled", "read_suite"]
 
 SUITE_FORMAT = "certify.suite/1"
 _BUNDLED = Path(__file__).parent / "suites"
 
 Factors: TypeAlias = Annotated[tuple[Positive, ...], Field(min_length=1)]
-
-
-class Published(Record):
-    """A file: `path` counts from the suite's directory, `bench` from the folder that `--data` names. `source` says where it
-    was published, for whoever has not got it; `sha256` is checked."""
-
-    path: FilePath | None = None
-    bench: Annotated[str, Field(min_length=1)] | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    source: str = ""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.path is None) == (self.bench is None):
-            raise problem("`path` and `bench`" if self.path else "neither `path` nor `bench`", "one of them")
-        return self
-
-    def found(self, bench: Path | None, suite: str) -> Path:
-        """Where the file lies, its hash checked. Raises: InputError: it is not there, or another file."""
-        name = self.path if self.path is not None else self.bench
-        assert name is not None
-        if self.path is None and bench is None:
-            raise InputError(suite, "", f"{name} is needed", self._origin(), "say where the bench folder is: --data DIR")
-        path = Path(name) if self.path is not None else Path(bench or "") / name
-        if not path.is_file():
-            raise InputError(str(path), "", "no such file", self._origin(), "get it, or say where it is: --data DIR")
-        if self.sha256 is not None:
-            seen = hashlib.sha256(path.read_bytes()).hexdigest()
-            if seen != self.sha256:
-                raise InputError(str(path), "", f"sha256 {seen}", self._origin(), "get that file")
-        return path
-
-    def _origin(self) -> str:
-        said = f"published as {self.source}" if self.source else "a file that the suite names"
-        return f"{said}, sha256 {self.sha256}" if self.sha256 else said
-
-
-class Data(Published):
-    """Inputs in an `.npz`, first axis first."""
-
-    array: str | None = None
-
-
-class Network(Record):
-    """A model, inputs for it and the radius that fits them.
-
-    Data become inputs by `scale` and `layout`, as in a spec. `epsilon` and `clip` are in units of the data after `divide`,
-    before `mean` and `std`. The mean activations of `background` (left out: of `data`) are what is patched in as means.
-    `outputs`: those of a regression that the claim is about.
-    """
-
-    model: Published
-    data: Data
-    background: Data | None = None
-    granularity: Literal["neuron", "channel"]
-    epsilon: Tolerance
-    clip: tuple[Number, Number] = (0.0, 1.0)
-    scale: Scale | None = None
-    layout: Layout | None = None
-    outputs: Annotated[tuple[Index, ...], Field(min_length=1)] | None = None
 
 
 class Rows(Record):
@@ -162,11 +99,12 @@ Method: TypeAlias = Annotated[
 class Experiment(Record):
     """Methods on inputs of networks, all for the same kind of claim.
 
-    `input`: the claim is over the ball around each input, or at the input alone (`point`). `patching`: what ablated components
-    take; `reachable`, `resample` and `closed` are over the ball, or one of `patch_factor` times its radius. Radius and
-    tolerance are the network's, times each of the factors. The first of `methods` is what the others are compared with. `note`
-    is printed under the tables. With `certificates` each certified circuit, and what is said of its minimality, gets a
-    certificate, within the budget once more, which the independent checker confirms right away; what has none is unknown.
+    `input`: the claim is over the ball around each input, or at the input alone (`point`); of tokens an input is a set of
+    sequences. `patching`: what ablated components take; `reachable`, `resample` and `closed` are over the ball, or one of
+    `patch_factor` times its radius. Radius and tolerance are the network's, times each of the factors. The first of
+    `methods` is what the others are compared with. `note` is printed under the tables. With `certificates` each certified
+    circuit, and what is said of its minimality, gets a certificate, within the budget once more, which the independent
+    checker confirms right away; what has none is unknown.
     """
 
     title: str

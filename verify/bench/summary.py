@@ -38,7 +38,8 @@ class Line:
     level proven. `closed`: brackets of the smallest size that are closed. `bracketed`: no lower bound was above an upper one.
     Times are means and medians of seconds; `search_s` is the method's own, `certify_s` that of certifying what it ended with.
     `checked`: certified circuits by what came of their certificates (empty: none were asked for); of those confirmed
-    `check_share` is the checker's time as a share of the method's and its certification's, `certificate_bytes` the mean size.
+    `check_share` is the checker's time as a share of the method's and its certification's, `certificate_bytes` the mean size,
+    `checked_levels` runs by the highest level of minimality that is in the certificate.
     """
 
     experiment: str
@@ -67,6 +68,7 @@ class Line:
     certify_s: float | None
     median_s: float | None
     checked: dict[str, int]
+    checked_levels: dict[str, int]
     check_share: float | None
     certificate_bytes: float | None
 
@@ -133,6 +135,7 @@ def _line(group: Group, method: str, rows: Sequence[Row], several: int, p_value:
         certify_s=_mean([row.certify_s for row in told]),
         median_s=median(row.time_s for row in told) if told else None,
         checked={name: n for name in CHECKED if (n := sum(row.checked == name for row in told))},
+        checked_levels={level: n for level in _LEVELS if (n := sum(row.checked_level == level for row in confirmed))},
         check_share=_share(confirmed),
         certificate_bytes=_mean([row.certificate_bytes for row in confirmed]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from verify.bench.curves import brackets
@@ -50,7 +50,7 @@ def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence
     )  # fmt: skip
     checked = any(line.checked for line in told)
     if checked:
-        header += ("confirmed by the checker", "checker / engine", "certificate")
+        header += ("confirmed by the checker", "levels confirmed", "checker / engine", "certificate")
     rule = suite.calibration
     notes = [
         f"Input: {'the ball around each input' if experiment.input == 'ball' else 'each input itself'}; patching: "
@@ -90,12 +90,11 @@ def _patching(experiment: Experiment) -> str:
 
 def _cells(line: Line, checked: bool) -> tuple[str, ...]:
     share = "–" if line.share is None else f"{100 * line.share[0]:.0f}–{100 * line.share[1]:.0f} %"
-    levels = ", ".join(f"{level} {count}" for level, count in line.levels.items())
     found = (
         line.network, _number(line.epsilon), _number(line.tolerance), line.method, str(line.count),
         "–" if line.size is None else f"{line.size:.1f}", _number(line.scope_size), _percent(line.certified, line.count), share,
         str(line.falsified), str(line.unknown), "–" if line.p_value is None else f"{line.p_value:.2g}",
-        "–" if line.proven is None else _percent(line.proven, line.count), levels or "–",
+        "–" if line.proven is None else _percent(line.proven, line.count), _levels(line.levels),
         "–" if line.closed is None else _percent(line.closed, line.count), _seconds(line.search_s), _seconds(line.certify_s),
     )  # fmt: skip
     if not checked:
@@ -103,9 +102,14 @@ def _cells(line: Line, checked: bool) -> tuple[str, ...]:
     return (
         *found,
         f"{line.checked.get('confirmed', 0)} of {sum(line.checked.values())}" if line.checked else "–",
+        _levels(line.checked_levels),
         _seconds(line.check_share),
         "–" if line.certificate_bytes is None else f"{line.certificate_bytes / 1000:.1f} kB",
     )
+
+
+def _levels(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{level} {count}" for level, count in counts.items()) or "–"
 
 
 def _over_time(name: str, experiment: Experiment, members: Sequence[Group]) -> Table:
@@ -171,7 +175,7 @@ def rows_csv(rows: Sequence[Row]) -> str:
     """All rows, without what is no single value: traces, circuits, versions; nor of certificates, where there are none."""
     left_out = {"trace", "kept", "versions"}
     if not any(row.checked for row in rows):
-        left_out |= {"checked", "check_note", "certificate_s", "check_s", "certificate_bytes"}
+        left_out |= {"checked", "check_note", "checked_level", "checked_lower", "certificate_s", "check_s", "certificate_bytes"}
     text = io.StringIO()
     writer = csv.DictWriter(text, [name for name in Row.model_fields if name not in left_out], lineterminator="\n")
     writer.writeheader()

@@ -106,10 +106,8 @@ def _bench(asked: str | None) -> Path | None:
 
 def _check_files(suite: Suite, todo: Sequence[Run], bench: Path | None) -> None:
     for name in dict.fromkeys(one.network for one in todo):
-        network = suite.networks[name]
-        for part in (network.model, network.data, network.background):
-            if part is not None:
-                part.found(bench, suite.file)
+        for part in suite.networks[name].files:
+            part.found(bench, suite.file)
 
 
 def _rows(suite: Suite, waiting: Sequence[Run], bench: Path | None, options: Options) -> Generator[Row, None, None]:

@@ -41,7 +41,7 @@ def test_a_circuit_and_its_minimality_are_confirmed(suite: Suite, monkeypatch: p
     seen: list[Confirmed] = []
     monkeypatch.setattr(module, "confirm", lambda folder, confirm=module.confirm: seen.append(confirm(folder)))
     row = answer(suite, of(suite, "ours"), None)
-    assert (row.verdict, row.checked, row.status, row.reached) == ("certified", "confirmed", "proven", "local")
+    assert (row.verdict, row.checked, row.status, row.checked_level) == ("certified", "confirmed", "proven", "local")
     assert [found.level for found in seen] == ["local"] and seen[0].refuted >= (row.size or 0) > 0
     assert (row.certificate_bytes or 0) > 500 and (row.certificate_s or 0) > 0 < (row.check_s or 0)
     given = answer(suite, of(suite, "thresholding"), None)
@@ -72,11 +72,11 @@ def test_a_search_whose_circuit_is_refused_has_proven_nothing(suite: Suite, monk
     assert (row.verdict, row.reached, row.status, row.lower) == ("unknown", "none", "relative", None) and not row.proven
 
 
-def test_levels_that_the_certificate_does_not_hold_are_not_said(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels_that_the_certificate_does_not_hold_are_told_apart(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("verify.bench.attested.attest_minimality", raising(Refused("no room")))
     row = answer(suite, of(suite, "ours"), None)
-    assert (row.verdict, row.checked, row.reached, row.status) == ("certified", "confirmed", "none", "relative")
-    assert "no room" in (row.check_note or "") and not row.proven
+    assert (row.verdict, row.checked, row.checked_level, row.checked_lower) == ("certified", "confirmed", "none", 0)
+    assert "no room" in (row.check_note or "") and (row.reached, row.status) == ("local", "proven")
 
 
 def test_without_being_asked_there_is_none(suite: Suite) -> None:

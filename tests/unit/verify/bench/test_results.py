@@ -138,10 +138,14 @@ def test_slower_methods_and_lost_runs_are_worse() -> None:
 def test_certificates_have_columns_where_there_are_any(suite: Suite) -> None:
     plain = tables(suite, rows())[0]
     assert not any("checker" in cell for cell in plain.header)
-    told = {"checked": "confirmed", "check_s": 1.0, "certificate_s": 3.0, "certificate_bytes": 2500}
+    told = {"checked": "confirmed", "checked_level": "quasi", "check_s": 1.0, "certificate_s": 3.0, "certificate_bytes": 2500}
     ours = [one.model_copy(update=told) for one in rows()[:3]]
     refused = rows()[3].model_copy(update={"verdict": "unknown", "checked": "refused", "check_note": "no"})
     made = tables(suite, [*ours, refused, *rows()[10:]])[0]
-    assert made.lines[0][-3:] == ("3 of 4", f"{3 / (2 + 3 + 4):.2f}", "2.5 kB") and made.lines[1][-3:] == ("–", "–", "–")
+    assert made.lines[0][-4:] == ("3 of 4", "quasi 3", f"{3 / (2 + 3 + 4):.2f}", "2.5 kB") and made.lines[1][-3:] == (
+        "–",
+        "–",
+        "–",
+    )
     assert any("of 4 certified circuits the independent checker confirms 3 and refuses 1;" in note for note in made.notes)
     assert "check_s" in rows_csv(ours) and "check_s" not in rows_csv(rows())

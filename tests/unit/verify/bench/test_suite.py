@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from specs.errors import InputError
+from verify.bench.network import Published
 from verify.bench.runs import digest, runs
-from verify.bench.suite import Published, bundled, read_suite
+from verify.bench.suite import bundled, read_suite
 
 ROOT = Path(__file__).resolve().parents[4]
 BENCH = "models/x.onnx"
@@ -20,7 +21,15 @@ def small(**changes: Any) -> dict[str, Any]:
     return {
         "format": "certify.suite/1",
         "title": "t",
-        "networks": {"n": {"model": {"path": "m.onnx"}, "data": {"path": "d.npz"}, "granularity": "neuron", "epsilon": 0.1}},
+        "networks": {
+            "n": {"model": {"path": "m.onnx"}, "data": {"path": "d.npz"}, "granularity": "neuron", "epsilon": 0.1},
+            "t": {
+                "model": {"path": "t.onnx"},
+                "granularity": "head",
+                "tokens": [{"positions": "all"}],
+                "agreement": {"metric": "top1"},
+            },
+        },
         "methods": {"ours": {"kind": "discover"}, "drawn": {"kind": "sampling"}},
         "experiments": {"e": {"title": "x", "networks": {"n": {"count": 2}}, "patching": "zero", "methods": ["ours", "drawn"]}},
         **changes,
@@ -40,7 +49,7 @@ def test_bundled_suites_read_and_name_files_that_can_be_had(name: str) -> None:
     suite = read_suite(name)
     assert len(list(runs(suite))) == len(set(runs(suite)))
     for network in suite.networks.values():
-        for part in (network.model, network.data):
+        for part in network.files:
             assert part.source, "whoever has not got the file must learn where it is published"
             assert part.path is None or Path(part.path).is_file()
             assert part.bench is None or part.sha256
@@ -48,7 +57,7 @@ def test_bundled_suites_read_and_name_files_that_can_be_had(name: str) -> None:
 
 def test_smoke_and_default_need_nothing_but_the_project() -> None:
     for name in ("smoke", "default"):
-        assert all(network.model.bench is None and network.data.bench is None for network in read_suite(name).networks.values())
+        assert all(part.bench is None for network in read_suite(name).networks.values() for part in network.files)
 
 
 def test_runs_are_the_product_of_everything(tmp_path: Path) -> None:
@@ -70,6 +79,14 @@ def test_runs_are_the_product_of_everything(tmp_path: Path) -> None:
         ),
         (lambda s: s["methods"].update(x={"kind": "samplin"}), "$.methods.x.kind", "use 'sampling'"),
         (lambda s: s["networks"]["n"]["model"].update(bench="y"), "$.networks.n.model", "one of them"),
+        (lambda s: s["networks"]["n"].update(scope={"a": "head"}), "$.networks.n", "`granularity` and `scope`"),
+        (lambda s: s["networks"]["n"].update(tokens=[]), "$.networks.n.data", "unknown key 'data'"),
+        (
+            lambda s: s["networks"]["t"]["tokens"].append({"positions": [[0], 3]}),
+            "$.networks.t.tokens[1].positions[1]",
+            "token",
+        ),
+        (lambda s: s["networks"]["t"].pop("agreement"), "$.networks.t", "no key 'agreement'"),
         (lambda s: s["networks"]["n"].update(epsilon=-1.0), "$.networks.n.epsilon", "a number of at least 0"),
         (lambda s: s["experiments"]["e"]["networks"].update(n={"count": 0}), "$.experiments.e.networks.n.count", "at least 1"),
     ],
@@ -85,7 +102,7 @@ def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path: Path, spoil: A
 
 
 def test_an_unknown_suite_is_told_what_there_is() -> None:
-    with pytest.raises(InputError, match="default, paper, scale, smoke"):
+    with pytest.raises(InputError, match="default, paper, scale, smoke, transformers"):
         read_suite("papr")
 
 
