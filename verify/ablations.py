@@ -66,7 +66,7 @@ def robustness(
     seed: int = 0,
     allow_code: bool = False,
     progress: Progress | None = None,
-    hard: bool = False,
+    hard: bool | None = None,
 ) -> Iterator[Ablation]:
     """Decide a circuit's claim under every patching that the spec's data allow, one after another (see `kinds`).
 

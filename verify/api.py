@@ -12,7 +12,7 @@ from specs.errors import InputError
 from verify.account import account
 from verify.ladder.choice import BACKENDS, check_device, chosen, splits
 from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown, conjunction
-from verify.work.budget import Budget
+from verify.work.budget import Budget, timer_is_free
 from verify.work.progress import Progress, Silent, Step
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def certify(
     resume: bool = False,
     certificate: Path_ | None = None,
     float32: bool = False,
-    hard: bool = False,
+    hard: bool | None = None,
     began: float | None = None,
 ) -> Report:
     """Decide whether a circuit agrees with its model over all that a spec allows, and whether it is minimal, where it asks so.
@@ -88,7 +88,8 @@ def certify(
     minimality no more is said than the certificate shows.
     With `float32` a certified claim holds for every float32 evaluation of model and circuit (`verify.float32`), not only for
     the real-number functions of their weights. `hard` interrupts steps that overrun the budget, by the process's interval
-    timer; `began` is when the reported time starts to count (of `time.monotonic`, default now).
+    timer: by default in the main thread, where nothing else has set that timer. `began` is when the reported time starts to
+    count (of `time.monotonic`, default now).
     Guarantees: as `verify.ladder.decide.Ladder`. Raises: InputError; BackendUnavailable; BackendRefusal (where `backend`
     names one); Interrupted (a KeyboardInterrupt) with what was found by then; SoundnessAlarm.
     """
@@ -106,6 +107,7 @@ def certify(
         check_fresh(journal, resume)
     if float32 and asked.minimality != "none":
         raise InputError(asked.file, "$.minimality", asked.minimality, "'none' together with --float32", "leave one out")
+    hard = timer_is_free() if hard is None else hard
     request = Request(read, asked, budget_s, device, backend, seed, hard, began, float32)
     files = None
     if certificate is not None:

@@ -46,7 +46,7 @@ def carry(
     seed: int = 0,
     allow_code: bool = False,
     progress: Progress | None = None,
-    hard: bool = False,
+    hard: bool | None = None,
 ) -> Iterator[Carried]:
     """Decide the claim of each circuit about its own model, and then about each of `models`, one after another.
 
@@ -80,7 +80,7 @@ def carry(
 
 def _decided(
     circuit: Circuit, spec: Spec, model: Model | None, timeout_s: float | None, seed: int, allow_code: bool,
-    progress: Progress | None, hard: bool,
+    progress: Progress | None, hard: bool | None,
 ) -> Report:  # fmt: skip
     from verify.api import certify
 

@@ -29,7 +29,7 @@ from verify.search.journal import Journal, check_fresh
 from verify.search.run import Search
 from verify.start import based, default_scope, everything
 from verify.verdict import INTERRUPTED, Certified, Falsified, Unknown
-from verify.work.budget import Budget
+from verify.work.budget import Budget, timer_is_free
 from verify.work.progress import Progress
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def discover(
     out: Path_ | None = None,
     certificate: Path_ | None = None,
     progress: Progress | None = None,
-    hard: bool = False,
+    hard: bool | None = None,
     began: float | None = None,
 ) -> Found:
     """Find a circuit that provably meets a spec, minimal at the level that the spec asks for, as far as the budget goes.
@@ -93,6 +93,7 @@ def discover(
     check_fresh(journal, resume)
     given = read_circuit(start) if isinstance(start, str | os.PathLike) else start
     base = based(asked, given, model)
+    hard = timer_is_free() if hard is None else hard
     request = Request(base, asked, budget_s, device, backend, seed, hard, began)
     run = _Run(request, algorithm, order)
     if certificate is not None:

@@ -13,7 +13,7 @@ from types import FrameType
 
 from verify.work.importing import RETRY_S, importing
 
-__all__ = ["Budget", "TimeUp"]
+__all__ = ["Budget", "TimeUp", "timer_is_free"]
 
 
 _LONGEST = 1e8
@@ -28,12 +28,20 @@ class TimeUp(BaseException):
     """The time ran out in the middle of a step. Not an `Exception`, so that no library on the way takes it for a failure."""
 
 
+def timer_is_free() -> bool:
+    """Whether a hard budget would be in nobody's way: in the main thread of a process whose interval timer is not set."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "getitimer"):
+        return False
+    return signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A span of monotonic time that began when this was made. Units: seconds.
 
     `hard` stops a step that overruns (see `enforced`); it takes the process's interval timer, so only a program that owns its
-    process may ask for it. `whole` is what this is one question's share of, where there is such (see `shared`).
+    process, or finds the timer free, may ask for it. `whole` is what this is one question's share of, where there is such (see
+    `shared`).
     """
 
     time_s: float

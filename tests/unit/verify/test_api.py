@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 import verify
 from specs.errors import InputError
 from specs.load import read_circuit, read_spec
+from verify.verdict import TIME_UP
 
 
 class Small(nn.Module):
@@ -82,6 +84,20 @@ def test_code_runs_only_where_it_is_allowed(folder: Path) -> None:
 def test_bad_options(options: dict[str, Any], folder: Path) -> None:
     with pytest.raises(InputError):
         verify.certify(folder / "circuit.json", folder / "spec.json", **options)
+
+
+def test_a_step_that_overruns_is_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without being asked to: nothing else uses the timer here."""
+
+    def hang(*_: object) -> None:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            pass
+
+    monkeypatch.setattr("verify.ladder.rungs.AttackRung.run", hang)
+    began = time.monotonic()
+    report = verify.certify(folder / "circuit.json", folder / "spec.json", timeout_s=0.5)
+    assert report.verdict == "unknown" and report.reason == TIME_UP and time.monotonic() - began < 20
 
 
 def test_interrupted_from_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

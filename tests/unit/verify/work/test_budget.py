@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 
 import pytest
 
-from verify.work.budget import Budget, TimeUp
+from verify.work.budget import Budget, TimeUp, timer_is_free
 
 
 def test_shared_time_is_the_wholes() -> None:
@@ -48,3 +50,19 @@ def _busy(time_s: float) -> None:
     until = time.monotonic() + time_s
     while time.monotonic() < until:
         time.sleep(0.001)
+
+
+def test_the_timer_is_free_in_the_main_thread_where_nobody_has_set_it() -> None:
+    assert timer_is_free()
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(timer_is_free()))
+    thread.start()
+    thread.join()
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    try:
+        found.append(timer_is_free())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert found == [False, False] and timer_is_free()
