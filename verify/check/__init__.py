@@ -12,12 +12,12 @@ operator or one pooling window does, and onnxruntime for witnesses; Python's zip
 
 What is confirmed: `certified`, that the claim holds for the real-number function of the stored weights (what is folded from
 several of them, as a batch normalisation, or divides by a size, as an average, is rounded to float64 first) on all of every
-region, centres and patched values as the model receives them; `certified in float32`, that it holds for every float32 evaluation
-in the sense of `drift`; `falsified`, that the witness violates it in onnxruntime and (but for float32 claims) in real
-arithmetic; a level of minimality and a lower bound, that the refuted circuits which these need are refuted in that same sense,
-that there are enough of them, and, where one refutation is used for smaller circuits, that the claim is monotone.
+region, centres and patched values as the model receives them; `certified in float32`, that it holds for every float32
+evaluation in the sense of `drift`; `falsified`, that the witness violates it in onnxruntime and (but for float32 claims) in
+real arithmetic; a level of minimality and a lower bound, that the refuted circuits which these need are refuted in that same
+sense, that there are enough of them, and, where one refutation is used for smaller circuits, that the claim is monotone.
 
-To read it, in this order: interval, operators, program and model (what is computed), tokens, claim and agreement (what is
-asked), points (regions of finitely many inputs, which are looked at one by one), enclosure, part and proof (how bounds are
+To read it, in this order: interval, operators, program, recipe and model (what is computed), tokens, claim and agreement (what
+is asked), points (regions of finitely many inputs, which are looked at one by one), enclosure, part and proof (how bounds are
 derived on others), certificate (what must add up), witness, minimality, drift.
 """

@@ -3,13 +3,12 @@
 What an affine operator computes is asked of ONNX's own reference evaluator: run in float64 on unit vectors it gives its matrix,
 entry by entry and exactly, as all other products are with 0. Constants that a file states in parts (batch normalisation,
 divisors, `alpha * W`) are folded in float64: the model is the function of those. A maximum of several is read as ReLUs, by
-`max(a, b) = a + max(b - a, 0)`; some other operators as `_RECIPES` says. The rest is refused by name.
+`max(a, b) = b + max(a - b, 0)`, and some other operators as `recipe` says. The rest is refused by name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import os
 from dataclasses import replace
@@ -26,6 +25,7 @@ from onnx.reference import ReferenceEvaluator
 from verify.check.interval import Rejected
 from verify.check.operators import Affine, Curve, Product, Relu, Softmax
 from verify.check.program import Program, Step
+from verify.check.recipe import pooled, recipe
 
 __all__ = ["read_program"]
 
@@ -35,18 +35,6 @@ _SAME = {"Add", "Sub", "Mul", "Div", "BatchNormalization", "Identity", "Dropout"
 _CURVES = ("Tanh", "Sigmoid", "Erf", "Exp", "Sqrt", "Reciprocal")
 _MATRIX = {"Gemm", "MatMul", "Conv", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Pad", "Expand"} | _SAME
 _MOVED = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather"}
-_RECIPES = {
-    "Div": "c = Reciprocal w; y = Mul x c",
-    "Pow 2": "y = Mul x x",
-    "Pow 3": "c = Mul x x; y = Mul c x",
-    "Pow 0.5": "y = Sqrt x",
-    "Gelu none": f"c = Mul x {0.5**0.5!r}; d = Erf c; e = Add d 1; f = Mul x e; y = Mul f 0.5",
-    "Gelu tanh": f"c = Mul x x; d = Mul c x; e = Mul d 0.044715; f = Add x e; g = Mul f {(2 / math.pi) ** 0.5!r}; h = Tanh g; "
-    "i = Add h 1; j = Mul x i; y = Mul j 0.5",
-    "LayerNormalization": "c = MatMul x mean; d = Sub x c; e = Mul d d; f = MatMul e mean; g = Add f epsilon; h = Sqrt g; "
-    "i = Reciprocal h; j = Mul d i; k = Mul j w; y = Add k b",
-}
-"""Operators as steps of others: x, w and b are what they read, y what they compute; `mean` averages the last axis."""
 
 
 def read_program(path: Path) -> Program:
@@ -125,13 +113,14 @@ class _Reader:
         kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
         if any(a.HasField("g") or a.graphs for a in node.attribute) or len(set(node.output)) != len(node.output):
             raise Rejected(f"node {node.name!r} ({kind}) is not one that the checker reads")
-        if not varying or (kind == "Shape" and varying[0] in self.shapes):
+        if not varying or (
+            kind == "Shape" and varying[0] in self.shapes and (self.numbers is None or varying[0] != self.input)
+        ):
             found = self._run(node, {name: np.zeros(self.shapes[name], np.float32) for name in varying})
             self.constants.update(zip([name for name in node.output if name], found, strict=True))
             return
-        missing = [name for name in varying if name not in self.shapes]
         out, x = node.output[0], varying[0]
-        if missing or out in self.shapes or out in self.constants:
+        if not self.shapes.keys() >= set(varying) or out in self.shapes or out in self.constants:
             raise Rejected(f"node {node.name!r} ({kind}): tensors out of order, or assigned twice")
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         shapes, axis = [self.shapes[name] for name in varying], self.axes[x]
@@ -165,9 +154,9 @@ class _Reader:
             self._maxima(node, out, x)
         elif len(varying) == 1 and kind in _MOVED | _MATRIX and self._plain(node, kind, attributes, x):
             self._affine(node, kind, out, x)
-        elif recipe := self._recipe(node, kind, attributes):
-            for part in recipe:
-                self._node(part)
+        elif (cooked := recipe(kind, attributes, shapes[0], self.constants.get(given[-1])))[0]:
+            self.folded = True
+            self._cooked(node, *cooked)
         else:
             raise Rejected(f"node {node.name!r}: the checker does not read operator {kind}, or not this use of it")
 
@@ -213,35 +202,24 @@ class _Reader:
         axis = self.axes[varying[0]] if same else None
         self._add(Step(out, Affine(tuple(factors), bias.ravel()), tuple(varying), bias.shape, axis))
 
-    def _recipe(self, node: onnx.NodeProto, kind: str, attributes: dict[str, Any]) -> list[onnx.NodeProto]:
-        """A node as several others, or none where there is no recipe for it."""
-        out, x = node.output[0], node.input[0]
-        width = self.shapes[x][-1] if x in self.shapes else 1
-        constant = self.constants.get(node.input[1]) if kind == "Pow" else None
-        if kind == "Pow":
-            kind = f"Pow {constant.item():g}" if constant is not None and constant.size == 1 else kind
-        elif kind == "Gelu":
-            kind = f"Gelu {attributes.get('approximate', b'none').decode()}"
-        elif kind == "LayerNormalization" and attributes.get("axis", -1) not in (-1, len(self.shapes[x]) - 1):
-            return []
-        given = {"mean": np.full((width, 1), 1 / width), "epsilon": attributes.get("epsilon", 1e-5), "w": 1.0, "b": 0.0}
+    def _cooked(self, node: onnx.NodeProto, text: str, given: dict[str, Any]) -> None:
+        """Enter the steps of a recipe. Tensors between are called after the node's result."""
+        out = node.output[0]
         names = {key: name for key, name in zip("xwb", node.input, strict=False) if name} | {"y": out}
-        found: list[onnx.NodeProto] = []
-        for result, (part, *operands) in ((left, right.split()) for left, _, right in _steps(_RECIPES.get(kind, ""))):
+        for line in text.split("; "):
+            result, _, kind, *operands = line.split()
             for key in (result, *operands):
                 if key not in names:
                     names[key] = f"{out}#{key}"
-                    if names[key] in self.constants:
+                    if names[key] in self.constants or names[key] in self.shapes:
                         raise Rejected(f"tensor {out!r}: a name that it needs is taken")
-                    if key in given or not key.isalpha():
-                        self.constants[names[key]] = np.asarray(given.get(key, key), np.float64)
-            found.append(helper.make_node(part, [names[key] for key in operands], [names[result]], node.name))
-        self.folded |= bool(found)
-        return found
+                    if key in given or not key[0].isalpha():
+                        value = np.asarray(given.get(key, key))
+                        self.constants[names[key]] = value if value.dtype.kind == "i" else value.astype(np.float64)
+            self._node(helper.make_node(kind, [names[key] for key in operands], [names[result]], node.name))
 
     def _probed(self, node: onnx.NodeProto, kind: str, out: str, x: str) -> None:
-        before = self.shapes[x]
-        n = int(np.prod(before))
+        before, n = self.shapes[x], math.prod(self.shapes[x])
         zero = self._run(node, {x: np.zeros(before)})[0]
         shape, bias = zero.shape, zero.ravel()
         if kind in _MOVED:
@@ -249,28 +227,24 @@ class _Reader:
             if len(np.unique(index)) == len(index):
                 self._add(Step(out, Affine((np.ones(n),), np.zeros(len(index)), index), (x,), shape, None))
                 return
+        # What is added is left out, so that every entry is a stored weight and no rounded sum.
+        added = {"Gemm": (2,), "Conv": (2,), "BatchNormalization": (2, 3), "Add": (0, 1), "Sub": (0, 1), "Where": (1, 2)}
+        probe, none = onnx.NodeProto(), dict[str, NDArray[Any]]()
+        probe.CopyFrom(node)
+        for k in (k for k in added.get(kind, ()) if k < len(node.input) and node.input[k] not in ("", x)):
+            probe.input[k] = f"#{k}"  # the same constant may be read elsewhere too
+            none[f"#{k}"] = np.zeros_like(self.constants[node.input[k]], np.float64)
         if kind in _SAME and shape == before:
-            if kind in ("Mul", "Div", "Neg"):
-                factor = self._run(node, {x: np.ones(before)})[0].ravel()
-            elif kind == "BatchNormalization":
-                none = {name: np.zeros_like(self.constants[name], np.float64) for name in node.input[2:4]}
-                factor = self._run(node, {x: np.ones(before), **none})[0].ravel()
-            elif kind == "Where":
-                factor = (self._run(node, {x: np.ones(before)})[0].ravel() != bias) * 1.0
-            else:
-                factor = np.full(n, -1.0 if kind == "Sub" and node.input[1] == x else 1.0)
+            factor = self._run(probe, {x: np.ones(before), **none})[0].ravel()
             self._add(Step(out, Affine((factor,), bias), (x,), shape, self.axes[x]))
             return
         if n * max(n, len(bias)) > MAX_ENTRIES:
             raise Rejected(f"node {node.name!r} ({kind}): a matrix of {len(bias)} x {n} is too large for the checker")
-        # What is added is left out, so that every entry is a stored weight and no rounded sum.
-        added = {"Gemm": node.input[2:], "Conv": node.input[2:], "Add": node.input, "Sub": node.input}.get(kind, ())
-        none = {name: np.zeros_like(self.constants[name], np.float64) for name in added if name and name != x}
         units = np.eye(n).reshape(n, *before)
         if before[0] == 1:
-            columns = self._run(node, {x: units.reshape(n, *before[1:]), **none})[0].reshape(n, -1)
+            columns = self._run(probe, {x: units.reshape(n, *before[1:]), **none})[0].reshape(n, -1)
         else:
-            columns = np.stack([self._run(node, {x: unit, **none})[0].ravel() for unit in units])
+            columns = np.stack([self._run(probe, {x: unit, **none})[0].ravel() for unit in units])
         if kind == "Pad":
             columns = columns - bias
         channels = 1 if kind in ("Conv", "AveragePool", "GlobalAveragePool") else None
@@ -279,8 +253,7 @@ class _Reader:
     def _maxima(self, node: onnx.NodeProto, out: str, x: str) -> None:
         """Enter a pooling as maxima of pairs, round by round. Which elements a window holds is asked of ONNX's reference, one
         channel for all; at a random point all must then be as it says."""
-        before = self.shapes[x]
-        channels, n = before[1], int(np.prod(before[2:]))
+        before, channels, n = self.shapes[x], self.shapes[x][1], math.prod(self.shapes[x][2:])
         if n * n > MAX_ENTRIES:
             raise Rejected(f"node {node.name!r} (MaxPool): {n} elements a channel are too many for the checker")
         inside = self._run(node, {x: np.eye(n).reshape(n, 1, *before[2:])})[0].reshape(n, -1).T > 0
@@ -293,45 +266,8 @@ class _Reader:
         said = self._run(node, {x: at})[0]
         if width < 2 or rows.shape[1] != said.size or not (at.ravel()[rows].max(0) == said.ravel()).all():
             raise Rejected(f"node {node.name!r} (MaxPool) is not what the checker reads it as")
-        stack, spare, numbers = x, list[tuple[str, NDArray[Any]]](), itertools.count()
-        while len(rows) > 1 or spare:
-            half = len(rows) // 2
-            if len(rows) > 1 and len(rows) % 2:
-                spare.append((stack, rows[-1]))
-            if half:
-                a, b = (stack, rows[:half]), (stack, rows[half : 2 * half])
-            else:
-                a, b = (stack, rows[0]), spare.pop(0)
-            last = half <= 1 and not spare
-            stack = self._larger(a, b, out, next(numbers), said.shape if last else None, self.axes[x])
-            rows = np.arange(a[1].size).reshape(-1, said.size)
-
-    def _larger(
-        self,
-        a: tuple[str, NDArray[Any]],
-        b: tuple[str, NDArray[Any]],
-        out: str,
-        number: int,
-        shape: tuple[int, ...] | None,
-        axis: int | None,
-    ) -> str:
-        """Enter `max(a, b) = b + max(a - b, 0)` of elements of two tensors (maybe one and the same). Returns its name."""
-        size, sources = a[1].size, list(dict.fromkeys((a[0], b[0])))
-        gap, over, name = (f"{out}#{tag}{number}" for tag in ("gap", "relu", "max"))
-        name = name if shape is None else out
-        held = [int(np.prod(self.shapes[source])) for source in sources]
-        if {gap, over, name} & (set(self.shapes) | set(self.constants)) or size * sum(held) > MAX_ENTRIES:
-            raise Rejected(f"tensor {out!r}: a maximum too large for the checker, or names that it needs are taken")
-        apart = [np.zeros((size, n)) for n in held]
-        np.add.at(apart[sources.index(a[0])], (np.arange(size), a[1].ravel()), 1.0)
-        np.add.at(apart[sources.index(b[0])], (np.arange(size), b[1].ravel()), -1.0)
-        taken = np.zeros((size, int(np.prod(self.shapes[b[0]]))))
-        taken[np.arange(size), b[1].ravel()] = 1.0
-        self._add(Step(gap, Affine(tuple(apart), np.zeros(size)), tuple(sources), (size,), None))
-        self._add(Step(over, Relu(0.0), (gap,), (size,), None))
-        plus = Affine((taken, np.ones(size)), np.zeros(size))
-        self._add(Step(name, plus, (b[0], over), shape or (size,), None if shape is None else axis))
-        return name
+        self._cooked(node, *pooled(rows, said.shape))
+        self._add(replace(self.steps[out], axis=self.axes[x]))
 
     def _run(self, node: onnx.NodeProto, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The node's results, constants in float64, or as they are where nothing varies."""
@@ -362,7 +298,3 @@ class _Reader:
                 raise Rejected(f"tensor {step.name!r}: a weight that is not finite")
         self.steps[step.name] = replace(step, op=op)
         self.shapes[step.name], self.axes[step.name] = step.shape, step.axis
-
-
-def _steps(recipe: str) -> list[tuple[str, str, str]]:
-    return [step.partition(" = ") for step in recipe.split("; ") if step]

@@ -41,7 +41,7 @@ def confirm_all(question: Question, claim: Claim, tokens: Tokens) -> int:
         if isinstance(second, Tokens):
             again = second.rows(i, i + 1)[0], second.rows(i, i + 1)[0]
         for start in range(0, tokens.count, step):
-            x = tokens.rows(start, min(start + step, tokens.count))
+            x = tokens.rows(start, start + step)
             held = deviation(record, *outputs(program, claim.gates, x, again))[1] <= record.tolerance
             if not held.all():
                 raise Rejected(f"claim {claim.label!r}: sequence {start + int(held.argmin())} does not agree")

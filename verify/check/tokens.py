@@ -34,10 +34,10 @@ class Tokens:
         return math.prod(map(len, self.options)) if self.sequences is None else len(self.sequences)
 
     def rows(self, start: int, stop: int) -> Array:
-        """Sequences by number, as flat inputs. Shape: `(stop - start, size)`."""
+        """Sequences by number, as far as there are any, as flat inputs. Shape: `(at most stop - start, size)`."""
         if self.sequences is not None:
             return self._written(self.sequences[start:stop])
-        places = np.unravel_index(np.arange(start, stop), [len(options) for options in self.options])
+        places = np.unravel_index(np.arange(start, min(stop, self.count)), [len(options) for options in self.options])
         return self._written(np.stack([options[at] for options, at in zip(self.options, places, strict=True)], 1))
 
     def _written(self, ids: NDArray[np.int64]) -> Array:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from onnx import TensorProto, helper
 
 import verify
+from specs.transformers.checkpoint import Checkpoint, Config
+from specs.transformers.write import written as written_transformer
 from tests.nets import random_net
 from verify.check.claim import Claim, Question
 from verify.check.enclosure import Region
@@ -96,3 +100,50 @@ def runs(
         patched[site] = gate.kept, (patch, patch)
     c = {name: (low + high) / 2 for name, (low, high) in evaluate(question.program, (x, x), patched).items()}
     return values(question.program, x), {name + "'": value for name, value in again.items()}, c
+
+
+def transformer(folder: Path, seed: int = 0, numbers: bool = False, **choices: Any) -> tuple[Path, Path]:
+    """A random transformer of two layers of two heads and an MLP, on three of four tokens, that lost a head of each layer and
+    some hidden units of the second: `net.onnx`, `circuit.json`, `spec.yaml`. With `numbers` it takes token numbers."""
+    said: dict[str, Any] = {"activation": "relu", "norm": None, "causal": True} | choices
+    config = Config(2, 4, 2, 2, 4, 3, 5, epsilon=1e-3, scale=1.5, **said)
+    shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (4, 4), "pos_embed.W_pos": (3, 4), "unembed.W_U": (4, 4)}
+    shapes |= {"unembed.b_U": (4,), "ln_final.w": (4,), "ln_final.b": (4,)}
+    for block in ("blocks.0", "blocks.1"):
+        shapes |= {f"{block}.attn.W_{part}": (2, 4, 2) for part in "QKV"} | {f"{block}.attn.b_{part}": (2, 2) for part in "QKV"}
+        shapes |= {f"{block}.attn.W_O": (2, 2, 4), f"{block}.attn.b_O": (4,), f"{block}.mlp.W_in": (4, 5)}
+        shapes |= {f"{block}.mlp.b_in": (5,), f"{block}.mlp.W_out": (5, 4), f"{block}.mlp.b_out": (4,)}
+        shapes |= {f"{block}.{norm}.{end}": (4,) for norm in ("ln1", "ln2") for end in "wb"}
+    random = torch.Generator().manual_seed(seed)
+    weights = {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
+    model = written_transformer(Checkpoint(config, weights), 3, "one-hot")
+    if numbers:
+        first = model.graph.node[0]
+        first.CopyFrom(helper.make_node("Gather", ["embed.W_E", "tokens"], list(first.output), name=first.name))
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, 3]))
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    scope = {"blocks.0.attn.hook_z": "head", "blocks.1.attn.hook_z": "head", "blocks.1.mlp.hook_post": "unit"}
+    circuit = {
+        "format": "certify.circuit/1",
+        "model": {"path": "net.onnx"},
+        "scope": scope,
+        "kept": dict(zip(scope, ([1], [0], [0, 2, 3]), strict=True)),
+    }
+    spec = {
+        "format": "certify.spec/1",
+        "input": {"kind": "tokens", "positions": ["all", [0, 1, 3], "all"]},
+        "patching": {"kind": "zero"},
+        "agreement": {"metric": "logits", "tolerance": 1.0},
+        "budget": {"time_s": 60},
+    }
+    paths = folder / "circuit.json", folder / "spec.yaml"
+    for path, content in zip(paths, (circuit, spec), strict=True):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+def stated(path: Path, change: Callable[[Any], None]) -> None:
+    """Change what a JSON file says."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
