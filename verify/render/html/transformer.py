@@ -14,12 +14,10 @@ from verify.render.wires import Wire
 __all__ = ["draw_transformer"]
 
 _WIDE, _TALL, _COLUMN, _ROW, _MARGIN, _TOP, _BELOW = 62, 38, 138, 56, 14, 36, 44
+_BESIDE = 2.4
 _PORTS = {"q": "query", "k": "key", "v": "value", "": "MLP input or logits"}
 _COLOUR = {"q": "#d55e00", "k": "#009e73", "v": "#0072b2", "": "#444"}
 """Told apart by the colour-blind too (Okabe and Ito 2008); heads have a port for each."""
-_KEPT = (
-    f".wire-kept-{port}{{stroke:{colour};stroke-width:1.9}}.end-{port}{{fill:{colour}}}" for port, colour in _COLOUR.items()
-)
 _STYLE = (
     "text{font-family:sans-serif;font-size:12px;fill:#222}.small{font-size:10.5px;fill:#666}.port{font-size:8.5px;fill:#666}"
     "path{fill:none}.wire-ablated{stroke:#c3c8d0;stroke-width:.6;stroke-dasharray:2 3;opacity:.55}"
@@ -109,7 +107,9 @@ def _boxes(names: Iterable[str]) -> dict[str, _Box]:
 
 
 def _line(root: Element, edge: _Edge, boxes: dict[str, _Box]) -> None:
-    points = [boxes[edge.start].out, *_between(boxes[edge.start], boxes[edge.end], boxes), boxes[edge.end].port(edge.port)]
+    start, end = boxes[edge.start], boxes[edge.end]
+    beside = _BESIDE * ("qkv".index(edge.port) - 1) if edge.port else 0.0  # three that go the same way are seen as three
+    points = [*((x, y + beside) for x, y in [start.out, *_between(start, end, boxes)]), end.port(edge.port)]
     path, kept = f"M{points[0][0]:.6g} {points[0][1]:.6g}", edge.wire.kept
     for (x1, y1), (x2, y2) in pairwise(points):
         middle = (x1 + x2) / 2
