@@ -2,6 +2,7 @@
 
     python -m benchmarks.transformers [NAME ...] [--data DIR] [--out docs/results/transformers.md]
 
-A section a file: compiled programs, a recogniser of brackets, modular addition, Max-of-4, induction; and circuits of edges.
+A section a file: compiled programs, a recogniser of brackets, modular addition, Max-of-4, induction, greater-than, indirect
+objects; and circuits of edges.
 Public models lie in `--data` (see `certify bench`); those trained here in `benchmarks/models`.
 """

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.transformers import dyck, edges, induction, max_of_four, modadd, modadd_transformer, tracr
+from benchmarks.transformers import (
+    dyck,
+    edges,
+    greater_than,
+    induction,
+    ioi,
+    max_of_four,
+    modadd,
+    modadd_transformer,
+    tracr,
+    vision,
+)
 
 _SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "tracr": ("Compiled programs (Tracr)", tracr.section),
@@ -19,7 +30,10 @@ _SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "modadd_transformer": ("Modular addition in a transformer", modadd_transformer.section),
     "max_of_four": ("Max-of-4", max_of_four.section),
     "induction": ("Induction", induction.section),
+    "greater_than": ("Greater-than", greater_than.section),
+    "ioi": ("Indirect objects", ioi.section),
     "edges": ("Edges", edges.section),
+    "vision": ("Heads of image classifiers", vision.section),
 }
 
 
