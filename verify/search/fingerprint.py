@@ -36,7 +36,7 @@ def _enter(digest: Any, value: object) -> None:
         array = value.detach().cpu().contiguous().numpy()
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(array.tobytes())
-    elif value is None or isinstance(value, bool | int | float | str):
+    elif value is None or isinstance(value, bool | int | float | str | torch.dtype):
         digest.update(repr(value).encode() + b"\0")
     elif isinstance(value, Mapping):
         mapping = cast("Mapping[object, object]", value)

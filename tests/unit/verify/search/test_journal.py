@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from specs.errors import InputError
+from tests.laws.tokens import posed
 from tests.nets import asked, random_net
 from verify.ladder.round import Decision
 from verify.minimize.oracle import Answer
@@ -103,3 +104,8 @@ def test_a_fingerprint_is_of_the_question_alone(tmp_path: Path) -> None:
         asked(random_net(tmp_path, 2, 3, 2, seed=2), region, 0.5),
     ]
     assert len({first, *map(fingerprint, others)}) == 1 + len(others)
+
+
+def test_questions_about_tokens_have_fingerprints_too() -> None:
+    first = [fingerprint(posed(seed)[0]) for seed in range(3)]  # all sequences, alternatives, a list
+    assert first == [fingerprint(posed(seed)[0]) for seed in range(3)] and len(set(first)) == 3
