@@ -16,7 +16,7 @@ __all__ = ["draw_transformer"]
 _WIDE, _TALL, _COLUMN, _ROW, _MARGIN, _TOP, _BELOW = 62, 38, 138, 56, 14, 36, 44
 _BESIDE = 2.4
 _PORTS = {"q": "query", "k": "key", "v": "value", "": "MLP input or logits"}
-_COLOUR = {"q": "#d55e00", "k": "#009e73", "v": "#0072b2", "": "#444"}
+_COLOUR = {"q": "#d55e00", "k": "#009e73", "v": "#0072b2", "": "var(--ink,#444)"}
 """Told apart by the colour-blind too (Okabe and Ito 2008); heads have a port for each."""
 _STYLE = (
     "text{font-family:sans-serif;font-size:12px;fill:#222}.small{font-size:10.5px;fill:#666}.port{font-size:8.5px;fill:#666}"
