@@ -14,7 +14,7 @@ from bounds.query import Clauses, Margins, Norm
 from specs import agreement as records
 from specs.errors import InputError
 
-__all__ = ["agreement_margins", "check_outputs", "deviation", "top_differences"]
+__all__ = ["agreement_margins", "check_outputs", "check_size", "deviation"]
 
 _MOST = 1 << 28
 """Coefficients of all forms of a claim: 2 GB."""
@@ -33,21 +33,21 @@ def check_outputs(record: records.Agreement, shape: Shape, *, file: str) -> None
         if size < 2 and isinstance(record, records.Top1):
             said = "top1, and the model has one output"
             raise InputError(file, f"{where}.metric", said, "two outputs or more", "use `metric: output`")
-    pairs = size * (size - 1) if isinstance(record, records.Top1) else 2 * size
-    if not named and pairs * size > _MOST:
-        said = f"{record.metric} over {size} outputs"
-        raise InputError(file, where, said, "fewer to compare", "name some: `metric: output` or `logit_difference`")
+    if not named:
+        check_size(record, shape, 1, file=file)
     for place, output in named:
         if output >= size:
             raise InputError(file, place, f"output {output}", f"the model has {size} outputs", f"use 0..{size - 1}")
 
 
-def top_differences(shape: Shape) -> Tensor:
-    """Forms `output t - output k` for every ordered pair, `t` the slower index. Shape: `(n (n-1), *shape)`."""
-    n = math.prod(shape)
-    unit = torch.eye(n, dtype=torch.float64)
-    rows = [unit[t] - unit[k] for t in range(n) for k in range(n) if k != t]
-    return torch.stack(rows).reshape(-1, *shape)
+def check_size(record: records.Agreement, shape: Shape, tops: int, *, file: str) -> None:
+    """Of top1, where `tops` outputs can be the model's first. Raises: InputError: more to compare than fits in memory."""
+    size = math.prod(shape)
+    pairs = tops * (2 * (size - 1) + tops - 1) if isinstance(record, records.Top1) else 2 * size
+    if pairs * size > _MOST:
+        first = f", any of {tops} of them the model's first somewhere in the region" if tops > 1 else ""
+        said = f"{record.metric} over {size} outputs{first}"
+        raise InputError(file, "$.agreement", said, "fewer to compare", "name some: `metric: output` or `logit_difference`")
 
 
 def agreement_margins(record: records.Agreement, shape: Shape, tops: list[int] | None = None) -> Margins:
@@ -55,14 +55,14 @@ def agreement_margins(record: records.Agreement, shape: Shape, tops: list[int] |
 
     Shapes: forms over outputs of `shape`. For top1 the claim is: wherever `t` is first in the model, no output of the circuit
     exceeds its `t` by more than the tolerance. For each such `t` and every other `j` one of these must hold: `C_t - C_j + tol
-    >= 0`; the same less `G_t - G_j`, which is non-negative there; or, where several can be first, that some `k` beats `t` in
-    the model.
+    >= 0`; the same less `G_t - G_j`, which is non-negative there; or, where several can be first, that another of these beats
+    `t` in the model (where `t` is not first, the one that is beats it).
     """
     n = math.prod(shape)
     if isinstance(record, records.Feature):
         return _thresholds(record, _units(range(n), n).reshape(-1, *shape))
     if isinstance(record, records.Top1):
-        return _top1(record, _units(range(n), n), shape, list(range(n)) if tops is None else tops)
+        return _top1(record, n, shape, torch.arange(n) if tops is None else torch.tensor(tops))
     if isinstance(record, records.LogitDifference):
         target, against = _units((record.target, record.against), n)
         forms = (target - against).unsqueeze(0)
@@ -109,32 +109,33 @@ def _rounded_up(value: Fraction) -> float:
     return math.nextafter(found, math.inf) if Fraction(found) < value else found
 
 
-def _top1(record: records.Top1, unit: Tensor, shape: Shape, tops: list[int]) -> Margins:
-    n = len(unit)
-    circuit: list[Tensor] = []
-    model: list[Tensor] = []
-    offset: list[float] = []
-    clauses: list[list[int]] = []
-    zero = torch.zeros(n, dtype=torch.float64)
+def _top1(record: records.Top1, n: int, shape: Shape, tops: Tensor) -> Margins:
+    """For each top and each other output two forms, then for each pair of tops that one beats the other."""
+    first, other = _pairs(tops, torch.arange(n))
+    beaten, better = _pairs(tops, tops)
+    lead, rival = _lead(first, other, n), _lead(better, beaten, n)
+    circuit, model = torch.cat([lead, lead, 0 * rival]), torch.cat([0 * lead, -lead, rival])
+    # A form of exactly 0 leaves t first beside k: only what is strictly positive rules t out.
+    ends = ((2 * len(first), record.tolerance), (len(beaten), -torch.finfo(torch.float64).tiny))
+    offset = torch.cat([torch.full((count,), end, dtype=torch.float64) for count, end in ends])
+    at = torch.arange(len(first))
+    rivals = (2 * len(first) + torch.arange(len(beaten))).reshape(len(tops), -1).repeat_interleave(n - 1, dim=0)
+    clauses = torch.cat([torch.stack([at, len(first) + at], dim=1), rivals], dim=1)
+    return Clauses(circuit.reshape(-1, *shape), model.reshape(-1, *shape), offset, clauses)
 
-    def form(c: Tensor, g: Tensor, o: float) -> int:
-        circuit.append(c)
-        model.append(g)
-        offset.append(o)
-        return len(offset) - 1
 
-    for t in tops:
-        # A form of exactly 0 leaves t first beside k: only what is strictly positive rules t out.
-        others = [k for k in range(n) if k != t and len(tops) > 1]
-        beaten = [form(zero, unit[k] - unit[t], -torch.finfo(torch.float64).tiny) for k in others]
-        for j in range(n):
-            if j != t:
-                ahead = unit[t] - unit[j]
-                clauses.append([form(ahead, zero, record.tolerance), form(ahead, -ahead, record.tolerance), *beaten])
-    return Clauses(
-        torch.stack(circuit).reshape(-1, *shape), torch.stack(model).reshape(-1, *shape),
-        torch.tensor(offset, dtype=torch.float64), torch.tensor(clauses),
-    )  # fmt: skip
+def _pairs(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """All pairs of different outputs, the first the slower."""
+    both = torch.cartesian_prod(one, other).reshape(-1, 2)
+    both = both[both[:, 0] != both[:, 1]]
+    return both[:, 0], both[:, 1]
+
+
+def _lead(ahead: Tensor, behind: Tensor, n: int) -> Tensor:
+    """Forms `output ahead - output behind`."""
+    rows, at = torch.zeros((len(ahead), n), dtype=torch.float64), torch.arange(len(ahead))
+    rows[at, ahead], rows[at, behind] = 1, -1
+    return rows
 
 
 def deviation(record: records.Agreement, circuit_output: Tensor, model_output: Tensor) -> float:

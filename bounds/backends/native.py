@@ -6,6 +6,8 @@ shared by all candidates. Of a circuit only what lies downstream of a gate is bo
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -21,10 +23,11 @@ from bounds.domains.sharpen import difference_trace
 from bounds.domains.trace import Trace
 from bounds.graph import Graph
 from bounds.ops.base import Nonlinear
-from bounds.query import Bound, Query
+from bounds.query import Bound, Clauses, Query
 from bounds.region import Region
+from bounds.rounding import down
 
-__all__ = ["Native", "NativeBounder", "model_forms"]
+__all__ = ["Native", "NativeBounder", "leads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +102,54 @@ class NativeBounder(Bounder):
         size = sum(int(torch.Size(node.shape).numel()) for node in self.query.graph.nodes)
         return max(1, self.options.memory // (8 * size * torch.finfo(self.query.graph.dtype).bits // 8))
 
-    @cached_property
-    def _rows_together(self) -> int:
-        """How many circuits' forms can be pulled back at once."""
+    def _blocks(self, rows: Tensor, circuits: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Circuits and rows whose forms are pulled back together, so that the coefficients fit in memory."""
         widest = max(int(torch.Size(node.shape).numel()) for node in self.query.graph.nodes)
-        each = 5 * self.query.margins.circuit.shape[0] * widest * torch.finfo(self.query.graph.dtype).bits // 8
-        return max(1, self.options.memory // each)
+        room = max(1, self.options.memory // (_COPIES * widest * torch.finfo(self.query.graph.dtype).bits // 8))
+        for which in torch.arange(circuits, device=rows.device).split(max(1, room // len(rows))):
+            for block in rows.split(room):
+                yield which, block
 
     def _bound(self, masks: Tensor) -> Tensor:
         """Lower bounds of the forms, offsets included. Shape: `(circuits, forms)`."""
-        query, refine = self.query, self.options.method != "interval"
+        refine = self.options.method != "interval"
         trace = self._traced("linear" if refine else "interval", masks)
         best = self._interval(trace)
         if refine:
-            best = torch.maximum(best, self._linear(trace, len(masks)))
-        if self.options.method == "difference":
-            best = torch.maximum(best, self._difference(self._traced("difference", masks), len(masks)))
-        offset = query.margins.offset
-        error = 4 * torch.finfo(best.dtype).eps * (best.abs() + self._model_interval.abs() + offset.abs())
-        return best + offset - error
+            best = self._better(best, lambda rows: self._linear(trace, rows, len(masks)))
+        if self.options.method == "difference" and bool(self._wanted(best).any()):
+            tighter = self._traced("difference", masks)
+            best = torch.maximum(best, self._interval(tighter))
+            best = self._better(best, lambda rows: self._difference(tighter, rows, len(masks)))
+        return self._whole(best)
+
+    def _better(self, best: Tensor, bound: Callable[[Tensor], Tensor]) -> Tensor:
+        """The greater of known bounds and those that `bound` finds for some rows, where they are wanted."""
+        wanted = self._wanted(best)
+        rows = wanted.any(0).nonzero().squeeze(1)
+        if not len(rows):
+            return best
+        found = torch.maximum(best[:, rows], bound(rows))
+        # A circuit's bounds do not depend on those bounded with it.
+        return best.index_copy(1, rows, torch.where(wanted[:, rows], found, best[:, rows]))
+
+    def _whole(self, halves: Tensor) -> Tensor:
+        """Bounds of the forms from those of their two halves: with offsets, rounded down. Shape: `(circuits, forms)`."""
+        offset = self.query.margins.offset
+        error = 4 * torch.finfo(halves.dtype).eps * (halves.abs() + self._model_interval.abs() + offset.abs())
+        return halves + offset - error
+
+    def _wanted(self, best: Tensor) -> Tensor:
+        """The forms that are worth a backward pass: all, but of many clauses only those of clauses that the circuit's bounds so
+        far leave open. Shape: `(circuits, forms)`."""
+        margins = self.query.margins
+        if not isinstance(margins, Clauses) or len(margins.clauses) <= _FEW:
+            return torch.ones_like(best, dtype=torch.bool)
+        wanted = torch.zeros_like(best, dtype=torch.bool)
+        open_ = ~(self._whole(best)[:, margins.clauses].amax(2) >= 0)
+        for circuit, clauses in zip(wanted, open_, strict=True):
+            circuit[margins.clauses[clauses].flatten()] = True
+        return wanted
 
     def trace(self, mask: Tensor) -> Trace:
         """All that is known of one circuit's tensors. Shapes: `mask` `(1, gates.size)`. Kept for the last circuits bounded."""
@@ -145,37 +177,65 @@ class NativeBounder(Bounder):
         common = torch.where((both == 0).flatten(2).all(2), torch.zeros_like(common), common)
         return torch.maximum(apart, common + interval.least(margins.circuit, trace.delta[output]))
 
-    def _linear(self, trace: Trace, circuits: int) -> Tensor:
-        graph = self.query.graph
-        shared = linear.start(graph.output, self.query.margins.circuit.unsqueeze(0))
-        shared = linear.pull_back(trace, shared, stop=lambda n: isinstance(n.op, Nonlinear) or n.name in trace.kept)
-        rows = self.query.margins.circuit.shape[0]
-        every = torch.arange(circuits, device=graph.device)
-        found: list[Tensor] = []
-        for which in every.split(self._rows_together):
-            index = torch.arange(rows, device=graph.device).expand(len(which), rows)
-            form = shared.pick(index, torch.ones_like(index, dtype=graph.dtype))
-            found.append(linear.concretize(trace, _joined(linear.pull_back(trace, form, which), self._model_form, graph)))
-        return torch.cat(found)
+    def _linear(self, trace: Trace, rows: Tensor, circuits: int) -> Tensor:
+        """Backward bounds of some forms. Shape: `(circuits, rows)`."""
+        graph, margins = self.query.graph, self.query.margins
+        found = torch.full((circuits, len(rows)), -torch.inf, dtype=graph.dtype, device=graph.device)
+        every = len(rows) == len(margins.offset)
+        place = torch.arange(len(rows), device=graph.device)
+        for which, block in self._blocks(place, circuits):
+            shared = linear.start(graph.output, margins.circuit[rows[block]].unsqueeze(0))
+            shared = linear.pull_back(trace, shared, stop=lambda n: isinstance(n.op, Nonlinear) or n.name in trace.kept)
+            index = torch.arange(len(block), device=graph.device).expand(len(which), -1)
+            form = linear.pull_back(trace, shared.pick(index, torch.ones_like(index, dtype=graph.dtype)), which)
+            of_model = self._model_form.rows(block) if every else _pull_output(self.model, margins.model[rows[block]])
+            found[which.unsqueeze(1), block] = linear.concretize(trace, _joined(form, of_model, graph))
+        return found
 
-    def _difference(self, trace: Trace, circuits: int) -> Tensor:
-        """Lower bounds of the forms through the difference domain, which has tightened the trace: the best of three mixes."""
+    def _difference(self, trace: Trace, rows: Tensor, circuits: int) -> Tensor:
+        """Bounds of some forms through the difference domain, which has tightened the trace: the best of three mixes. Shape:
+        `(circuits, rows)`."""
         margins, graph = self.query.margins, self.query.graph
-        best = self._interval(trace)
-        for which in torch.arange(circuits, device=graph.device).split(self._rows_together // 2 + 1):
-            q = margins.circuit.expand(len(which), *margins.circuit.shape)
-            p = margins.common.expand_as(q)
+        found = torch.full((circuits, len(rows)), -torch.inf, dtype=graph.dtype, device=graph.device)
+        place = torch.arange(len(rows), device=graph.device)
+        for which, block in self._blocks(place, circuits):
+            q = margins.circuit[rows[block]]
+            q = q.expand(len(which), *q.shape)
+            p = margins.common[rows[block]].expand_as(q)
             for mix in ("siamese", "difference", "greedy"):
                 pair = difference.pull_back(trace, difference.start(graph.output, p, q), mix, which)
-                best[which] = torch.maximum(best[which], difference.concretize(trace, pair))
-        return best
+                at = which.unsqueeze(1), block
+                found[at] = torch.maximum(found[at], difference.concretize(trace, pair))
+        return found
 
 
-def model_forms(graph: Graph, region: Region, coefficients: Tensor, memory: int = 1 << 29) -> Tensor:
-    """Lower bounds of linear forms of the model's own output over a region. Shapes: `(forms, *output_shape)` to `(forms,)`."""
+_COPIES = 5
+"""Tensors of the coefficients' size alive at once in one backward step."""
+
+_FEW = 64
+"""Up to so many clauses all are bounded as tightly as a method can; of more only those that looser bounds leave open. What is
+proven is the same, the margin may be smaller."""
+
+
+def leads(graph: Graph, region: Region, ahead: Tensor, behind: Tensor, memory: int = 1 << 26) -> Tensor:
+    """Lower bounds of the model's output `ahead[i]` less its output `behind[i]`, both numbers in the flattened output.
+
+    Shapes: `(pairs,)` all. Guarantees: as bounds of forms; a pair that intervals prove apart keeps their bound. Cost: a
+    backward pass of the others, in blocks that keep to `memory` bytes.
+    """
     trace = model_trace(graph, region, memory)
-    found = linear.concretize(trace, _pull_output(trace, coefficients))[0]
-    return torch.maximum(found, interval.least(coefficients, trace.value[graph.output])[0])
+    box, shape = trace.value[graph.output], graph.shape(graph.output)
+    lower, upper = box.lower.flatten(), box.upper.flatten()
+    found = down(lower[ahead] - upper[behind])
+    widest = max(math.prod(node.shape) for node in graph.nodes)
+    for block in (~(found > 0)).nonzero().squeeze(1).split(max(1, memory // (_COPIES * lower.element_size() * widest))):
+        rows = torch.zeros((len(block), lower.numel()), dtype=lower.dtype, device=lower.device)
+        each = torch.arange(len(block), device=lower.device)
+        rows[each, ahead[block]] = 1
+        rows[each, behind[block]] -= 1
+        form = _pull_output(trace, rows.reshape(-1, *shape))
+        found[block] = torch.maximum(found[block], linear.concretize(trace, form)[0])
+    return found
 
 
 def _pull_output(trace: Trace, coefficients: Tensor) -> linear.Form:

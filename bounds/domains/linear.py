@@ -51,6 +51,11 @@ class Form:
             pending[name] = taken * sign.reshape(*rows.shape, *[1] * (a.dim() - 2))
         return Form(pending, self.constant[0][rows] * sign, self.error[0][rows], self.ungated)
 
+    def rows(self, which: Tensor) -> Form:
+        """Some rows, of every circuit. Shape: `(count,)`."""
+        pending = {name: a[:, which] for name, a in self.pending.items()}
+        return Form(pending, self.constant[:, which], self.error[:, which], self.ungated)
+
 
 def start(name: str, coefficients: Tensor) -> Form:
     """Forms of one tensor. Shape: `(circuits, rows, *shape)`."""

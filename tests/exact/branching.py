@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from bounds.backends.native import Native
 from bounds.query import Clauses, Norm, Query
 from verify.branch.run import Branching
 
@@ -20,12 +21,17 @@ def shifted(query: Query, by: float) -> Query:
     return replace(query, margins=replace(query.margins, tolerance=query.margins.tolerance + by))
 
 
-def check_branching(query: Query, mask: Tensor, exact: float, gap: float, by_input: bool, rounds: int = 12) -> bool:
+def check_branching(
+    query: Query, mask: Tensor, exact: float, gap: float, by_input: bool, rounds: int = 12, known: bool = False
+) -> bool:
     """With the tolerance moved so that the claim holds, or fails, by `gap` of its size: a bound is never above the exact
     margin, at any step, and a claim that fails is never closed. Shapes: `mask` `(1, gates.size)`. Returns whether the claim
-    was closed; parts are written out as soon as there are a few."""
+    was closed; parts are written out as soon as there are a few. With `known` intervals have bounded the forms, and few goals
+    are bounded at a time."""
     size = 1 + abs(exact)
-    branching = Branching(shifted(query, gap * size - exact), mask, steps=8, batch=16, held=1 << 16)
+    moved = shifted(query, gap * size - exact)
+    forms = Native("interval").open(moved).bound(mask).forms[0] if known else None
+    branching = Branching(moved, mask, steps=8, batch=2 if known else 16, held=1 << 16, forms=forms)
     branching.by_input = by_input
     assert branching.bound < 0, "something is known before anything is bounded"
     branching.root()

@@ -36,6 +36,7 @@ def check_both_ways(query: Query, mask: Tensor, gap: float) -> None:
     if exact is not None:
         for by_input in (True, False):
             check_branching(query, mask, exact, gap, by_input)
+        check_branching(query, mask, exact, gap, by_input=False, known=True)
 
 
 @share(1.5)

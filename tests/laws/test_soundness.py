@@ -69,6 +69,16 @@ def test_batches_change_nothing(backend: Backend) -> None:
         check_batch(backend, *case)
 
 
+@pytest.mark.parametrize("backend", [b for b in backends() if b.name == "native"], ids=repr)
+def test_bounds_hold_of_many_clauses(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only clauses that looser bounds leave open are bounded more tightly, as of more than 64."""
+    monkeypatch.setattr("bounds.backends.native._FEW", 0)
+    for seed, case in enumerate(collect(cases(max_circuits=4), 15, start=2)):
+        check_sound(backend, *case, seed)
+        check_batch(backend, *case)
+        check_order(*case)
+
+
 @given(cases())
 def test_a_circuit_that_keeps_everything_is_the_model(case: Case) -> None:
     note(describe(*case))

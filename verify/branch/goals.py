@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from bounds.query import Clauses, Margins
 from bounds.rounding import down
 
-__all__ = ["Forms", "goals", "stacked"]
+__all__ = ["Forms", "goals", "proven", "stacked"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +46,12 @@ def goals(margins: Margins) -> list[list[int]]:
     if isinstance(margins, Clauses):
         return [list(clause) for clause in margins.clauses.tolist()]
     return [list(range(len(margins.offset)))]
+
+
+def proven(margins: Margins, goal: Sequence[int], forms: Tensor) -> float:
+    """What bounds of the forms prove of a goal. Shapes: `forms` `(forms,)`. Bounds that are no numbers prove nothing."""
+    found = float(forms[list(goal)].amax() if isinstance(margins, Clauses) else margins.combine(forms))
+    return -math.inf if math.isnan(found) or found == math.inf else found
 
 
 def stacked(margins: Margins, rows: Sequence[Sequence[int]]) -> Forms:

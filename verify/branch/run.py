@@ -28,7 +28,7 @@ from bounds.region import Box
 from bounds.tokens import Tokens
 from verify.branch.ahead import ranked
 from verify.branch.choices import Choice, choices, has_choices
-from verify.branch.goals import Forms, goals, stacked
+from verify.branch.goals import Forms, goals, proven, stacked
 from verify.branch.queue import Part, Queue
 from verify.branch.splits import Split, candidates, input_splits, still_open
 from verify.work.memory import out_of_memory
@@ -76,7 +76,8 @@ class Branching:
     `tune` of `batch` parts with `steps` steps at the root and a few below, `again` more for those still open, and a bound for
     each half of `look` splits. `memory` bounds the working set in bytes, `held` the open parts in memory; more are written out.
     `traced` are bounds of this query and circuit, where they are made already; with `known` ones the graph also stays whole.
-    With `accept` a part counts as closed only where that, given its batch and its number there, agrees. A step that runs out of
+    With `accept` a part counts as closed only where that, given its batch and its number there, agrees. `forms` `(forms,)` are
+    lower bounds known of the margin's forms: goals that they prove are not asked again. A step that runs out of
     memory is done again with half the parts, and so are those after it.
     """
 
@@ -91,9 +92,12 @@ class Branching:
     held: int = 1 << 30
     known: Trace | None = None
     accept: Callable[[Batch, int], bool] | None = None
+    forms: Tensor | None = None
     _closed: float = math.inf
     _known: float = -math.inf
     _taken: int = 0
+    _rest: float = math.inf
+    _waiting: int = 0
     _count: int = 0
 
     def __post_init__(self) -> None:
@@ -120,18 +124,27 @@ class Branching:
     @property
     def bound(self) -> float:
         """The margin proven over the whole region so far."""
-        return min(self._closed, self._known, self._parts.bound)
+        return min(self._closed, self._known, self._rest, self._parts.bound)
 
     @property
     def open(self) -> int:
         """Parts without a proof yet."""
-        return len(self._parts) + self._taken
+        return len(self._parts) + self._taken + self._waiting
 
     def root(self, expired: Callable[[], bool] = lambda: False) -> Progress:
-        """Bound the whole region, goal by goal."""
-        parts = [Part(goal, ()) for goal in range(len(self.goals))]
-        self._taken = len(parts)
-        return self._bounded(parts, expired)
+        """Bound the whole region, goal by goal, but for those that are proven."""
+        known = [-math.inf if self.forms is None else proven(self.query.margins, goal, self.forms) for goal in self.goals]
+        self._closed = min((bound for bound in known if bound >= 0), default=math.inf)
+        parts = sorted((Part(goal, (), bound) for goal, bound in enumerate(known) if not bound >= 0), key=lambda p: p.bound)
+        found: list[Progress] = []
+        for start in range(0, len(parts), self.batch):
+            batch, rest = parts[start : start + self.batch], parts[start + self.batch :]
+            # Should this be interrupted, parts not bounded yet count as open, and no more is known of them.
+            self._known, self._taken = min(part.bound for part in batch), len(batch)
+            self._rest, self._waiting = min((part.bound for part in rest), default=math.inf), len(rest)
+            found.append(self._bounded(batch, expired))
+        none = torch.zeros((0, *self.query.graph.input_shape), dtype=self.query.graph.dtype, device=self.query.graph.device)
+        return Progress(self.bound, self.open, self._count, torch.cat([none, *(progress.candidates for progress in found)]))
 
     def step(self, expired: Callable[[], bool] = lambda: False) -> Progress:
         """Split the worst open parts and bound the halves."""

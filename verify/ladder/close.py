@@ -147,7 +147,7 @@ class Closing:
         def stop() -> bool:
             return part.expired or (beside is not None and beside[0].finished)
 
-        branching = Branching(evidence.query, mask, traced=self._tightest.trace(mask))
+        branching = Branching(evidence.query, mask, traced=self._tightest.trace(mask), forms=self.climbing.forms[i])
         progress = branching.root(stop)
         for step in count():
             if beside is not None and beside[0].finished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 from bounds.backends.encode import Encoding, TooLarge, count_open, encode
 from bounds.backends.milp import Candidate, Search, goals_of, refusal
 from bounds.domains.trace import Trace
-from bounds.query import Clauses, Query
+from bounds.query import Query
+from verify.branch.goals import proven
 
 __all__ = ["MOST_KINKS", "SMALL_KINKS", "Exact"]
 
@@ -56,14 +56,9 @@ class Exact:
         self.ended = False
         self._encoding: Encoding | None = None
         goals = goals_of(self.query)
-        self._known = [self._value(goal) for goal in goals]
+        self._known = [proven(self.query.margins, goal, forms) for goal in goals]
         order = sorted(range(len(goals)), key=lambda k: self._known[k])
         self._open = [(k, goals[k]) for k in order if self._known[k] < 0]
-
-    def _value(self, goal: list[int]) -> float:
-        margins = self.query.margins
-        found = self.forms[goal].amax() if isinstance(margins, Clauses) else margins.combine(self.forms)
-        return -math.inf if math.isnan(float(found)) else float(found)
 
     @property
     def bound(self) -> float:

@@ -318,6 +318,29 @@ def test_top1_leaves_out_what_is_never_first(model: Model) -> None:
     assert bool((few.circuit[:, 0, first] == 1).all())
 
 
+@pytest.mark.parametrize("tops", [[1], [0, 2], [0, 1, 2, 3]])
+def test_top1_of_some_that_can_be_first_claims_the_same_where_they_are(tops: list[int]) -> None:
+    """Where the model's first are among `tops`, the margin has the sign of that over all outputs."""
+    random = torch.Generator().manual_seed(0)
+    c, g = torch.randint(0, 4, (2, 3000, 1, 4), generator=random).double() / 2
+    first = g == g.amax(-1, keepdim=True)
+    first[..., tops] = False
+    c, g = c[~first.flatten(1).any(1)], g[~first.flatten(1).any(1)]
+    every, some = (agreement_margins(Top1(tolerance=0.5), (1, 4), chosen).at(c, g) for chosen in (None, tops))
+    assert len(c) > 400 and torch.equal(every < 0, some < 0) and bool((some < 0).any())
+
+
+def test_the_outputs_that_can_be_first_are_found(model: Model) -> None:
+    random = torch.Generator().manual_seed(0)
+    for radius in (1e-3, 0.2, 3.0):
+        spec = {"kind": "linf", "center": 0.5, "epsilon": radius}
+        margins = _problem(model, region=spec, agreement={"metric": "top1"}).claims[0].query.margins
+        x = 0.5 + radius * (2 * torch.rand((2000, *SHAPE), generator=random, dtype=torch.float64) - 1)
+        first = model.graph(x).flatten(1).argmax(1).unique().tolist()
+        clauses = margins.clauses if isinstance(margins, Clauses) else torch.zeros((0, 2), dtype=torch.long)
+        assert set(first) <= set(margins.circuit[clauses[:, 0]].flatten(1).argmax(1).tolist())
+
+
 def test_deviation_is_exact() -> None:
     """Where floats round up onto the far side of the tolerance, the exact value decides."""
     c = torch.tensor([3 * 2.0**-40, 4 * 2.0**-40, 1.0], dtype=torch.float64)

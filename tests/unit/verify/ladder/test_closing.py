@@ -108,7 +108,7 @@ class Endless:
 
     bound, open = -1.0, 1
 
-    def __init__(self, query: Any, mask: Any, traced: Any) -> None:
+    def __init__(self, query: Any, mask: Any, traced: Any, forms: Any) -> None:
         self.query = query
 
     def root(self, expired: Callable[[], bool]) -> Any:
