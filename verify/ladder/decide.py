@@ -19,6 +19,7 @@ from verify.ladder.boxes import BoxRung
 from verify.ladder.close import SPLITTING, Closing, ExactRung
 from verify.ladder.cost import Cost
 from verify.ladder.enumerate import EnumerationRung
+from verify.ladder.identity import IdentityRung, whole
 from verify.ladder.round import Decision, Effort, Kind, Round, RungCount, Tally
 from verify.ladder.rungs import AttackRung, BoundRung, Openings, PoolRung, Rung
 from verify.verdict import TIME_UP, UNDECIDED
@@ -125,7 +126,7 @@ class Ladder:
         self.tally.asked += len(climbing.masks)
         attacks_until = self.tally.time_s("attack") + ATTACK_SHARE * budget.remaining()
         closing = Closing(self.evidence, self.tally, self._native, climbing, self._cores)
-        rungs = self._rungs(lambda: attacks_until - self.tally.time_s("attack"), closing)
+        rungs = self._rungs(lambda: attacks_until - self.tally.time_s("attack"), closing, climbing.masks)
         rungs = rungs if reach == "proof" else rungs[: 1 if reach == "pool" else 2]
         try:
             with budget.enforced():
@@ -147,7 +148,7 @@ class Ladder:
         if self._openings.refusals and climbing.reason == UNDECIDED:
             climbing.reason = "; ".join(self._openings.refusals.values())
 
-    def _rungs(self, allowed_s: Callable[[], float], closing: Closing) -> list[Rung]:
+    def _rungs(self, allowed_s: Callable[[], float], closing: Closing, masks: Tensor) -> list[Rung]:
         """All rungs but the last, in the order in which they stand where costs say nothing."""
         evidence, cost = self.evidence, self._cost
         attacks = [AttackRung(evidence, cost, effort, allowed_s) for effort in self.efforts]
@@ -155,7 +156,8 @@ class Ladder:
         exact = [ExactRung(closing, cost)] if self.split and refusal(evidence.claim.query) is None else []
         boxes = [BoxRung(evidence)] if self.split and BoxRung.fits(evidence.claim.query) else []
         every = [EnumerationRung(evidence, cost)] if EnumerationRung.fits(evidence.claim.query) else []
-        return [PoolRung(evidence, cost), *attacks[:1], *every, *bounds, *exact, *attacks[1:], *boxes]
+        same = [IdentityRung(evidence, kept)] if (kept := whole(evidence.claim.query, masks)) else []
+        return [PoolRung(evidence, cost), *attacks[:1], *same, *every, *bounds, *exact, *attacks[1:], *boxes]
 
     def _in_order(self, rungs: Sequence[Rung], climbing: Round) -> list[Rung]:
         """The rungs not yet climbed: cheapest, for what it is likely to decide, first. One whose cost is not known keeps its

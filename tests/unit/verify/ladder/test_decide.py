@@ -145,7 +145,7 @@ def test_each_circuit_of_a_batch_gets_its_own_verdict(problem: Problem) -> None:
 def test_only_what_is_open_goes_up_and_the_best_bound_is_kept(problem: Problem) -> None:
     first, second = proves(-0.5, 0.01), proves(-0.9)
     up = ladder(problem, first, second, efforts=())
-    decisions = up.decide(torch.cat([HARMLESS, without()]), Budget(10))
+    decisions = up.decide(torch.cat([HARMLESS, without(0)]), Budget(10))
     assert [len(masks) for masks in second.asked] == [1]
     assert isinstance(decisions[0].verdict, Unknown) and decisions[0].verdict.bound == -0.5
     assert {name: (count.asked, count.decided) for name, count in up.tally.rungs.items()} == {
