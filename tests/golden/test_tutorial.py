@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -13,47 +11,22 @@ from pathlib import Path
 import pytest
 
 from tests.golden.conftest import ROOT
+from tests.golden.pages import blocks, follow
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 SPECS = ("search.yaml", "claim.yaml", "wide.yaml")
 """Where the page's YAML blocks are saved, in order."""
 
 
-def _blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```$", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def _commands() -> list[tuple[str, str]]:
-    """Each command with what it prints."""
-    found: list[tuple[str, str]] = []
-    for block in _blocks("console"):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, printed = part.partition("\n")
-            found.append((command, printed))
-    return found
-
-
-def _plain(text: str) -> list[str]:
-    """Lines without their numbers: these may differ between machines. What is kept is a matter of numbers too."""
-    return [" ".join(re.sub(r"\d[\d.,\s-]*", "N ", line).split()) for line in text.strip().splitlines()]
-
-
 def _follow(folder: Path, certify: list[str], environment: dict[str, str]) -> None:
     for name in ("digits_mlp.onnx", "digits.npz"):
         shutil.copy(ROOT / "benchmarks" / "models" / name, folder / name)
-    blocks = _blocks("yaml")
-    assert len(blocks) == len(SPECS)
-    for name, text in zip(SPECS, blocks, strict=True):
+    specs = blocks(TUTORIAL, "yaml")
+    assert len(specs) == len(SPECS)
+    for name, text in zip(SPECS, specs, strict=True):
         assert f"`{name}`" in TUTORIAL.read_text(encoding="utf-8")
         (folder / name).write_text(text)
-    for command, printed in _commands():
-        first, *rest = shlex.split(command)
-        assert first == "certify"
-        done = subprocess.run(
-            [*certify, *rest], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == (1 if "falsified" in printed else 0), f"{command}\n{done.stdout}{done.stderr}"
-        assert _plain(done.stdout) == _plain(printed), command
+    follow(TUTORIAL, folder, certify, environment)
 
 
 def test_the_tutorial(tmp_path: Path, command: list[str]) -> None:
