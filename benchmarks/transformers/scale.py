@@ -219,6 +219,8 @@ def told(outcomes: Sequence[Outcome], kind: str, axis: Axis, limit_s: float) -> 
         o for o in outcomes
         if o.kind == kind and o.limit_s == limit_s and all(getattr(o.size, r) == getattr(BASE, r) for r in rest)
     ]  # fmt: skip
+    if all(o.size == BASE and o.decided for o in mine):
+        return ["not run", "not run"]
     proven = max((o for o in mine if o.decided), key=lambda o: getattr(o.size, axis), default=None)
     open_ = [o for o in mine if not o.decided and (proven is None or getattr(o.size, axis) > getattr(proven.size, axis))]
     beyond = min(open_, key=lambda o: getattr(o.size, axis), default=None)

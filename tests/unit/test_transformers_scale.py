@@ -62,7 +62,9 @@ def test_what_took_less_than_the_limit_is_not_asked_again(asked: list[Size]) -> 
 
 def test_what_is_nowhere_proven_says_so() -> None:
     assert told([outcome("ball", BASE, 6, decided=False)], "ball", "depth", 6)[0] == "none"
-    assert told([outcome("ball", BASE, 6, decided=True)], "ball", "depth", 6)[1] == "not tried"
+    assert told([outcome("ball", BASE, 6, decided=True)], "ball", "depth", 6) == told([], "ball", "depth", 6) == ["not run"] * 2
+    wide = [outcome("ball", size, 6, decided=True) for size in (BASE, Size(width=512))]
+    assert told(wide, "ball", "width", 6)[1] == "not tried"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "edges"])
