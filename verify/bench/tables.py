@@ -51,12 +51,10 @@ def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence
     checked = any(line.checked for line in told)
     if checked:
         header += ("confirmed by the checker", "levels confirmed", "checker / engine", "certificate")
-    rule = suite.calibration
     notes = [
         f"Input: {'the ball around each input' if experiment.input == 'ball' else 'each input itself'}; patching: "
         f"{_patching(experiment)}; at most {experiment.budget.time_s:g} s for each search and each certification.",
-        f"δ: {rule.share:g} of the median gap between the two largest outputs over the data's first {rule.inputs} inputs (all, "
-        "where it has fewer), of a regression's outputs of their standard deviation there; ε: L∞, in the data's units.",
+        *_tolerances(experiment, suite),
     ]
     if checked:
         notes.append(_checked(told))
@@ -66,6 +64,22 @@ def _compared(name: str, experiment: Experiment, suite: Suite, members: Sequence
         notes.append(f"{sum(line.failed for line in told)} runs gave no answer (see the rows) and are in no figure.")
     said = (experiment.note,) if experiment.note else ()
     return Table(name, experiment.title, (*said, *notes), header, tuple(_cells(line, checked) for line in told))
+
+
+def _tolerances(experiment: Experiment, suite: Suite) -> list[str]:
+    """What δ is of each network: as the suite says it of the network, or by its rule."""
+    agreements = {name: suite.networks[name].agreement for name in experiment.networks}
+    stated = [f"{name} ({agreement.metric})" for name, agreement in agreements.items() if agreement is not None]
+    said = [f"δ as the suite states it: {', '.join(stated)}."] if stated else []
+    if len(stated) == len(agreements):
+        return said
+    rule = suite.calibration
+    whose = "δ of the others" if said else "δ"
+    return [
+        *said,
+        f"{whose}: {rule.share:g} of the median gap between the two largest outputs over the data's first {rule.inputs} inputs "
+        "(all, where it has fewer), of a regression's outputs of their standard deviation there; ε: L∞, in the data's units.",
+    ]
 
 
 def _checked(told: Sequence[Line]) -> str:

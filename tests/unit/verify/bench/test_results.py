@@ -149,3 +149,10 @@ def test_certificates_have_columns_where_there_are_any(suite: Suite) -> None:
     )
     assert any("of 4 certified circuits the independent checker confirms 3 and refuses 1;" in note for note in made.notes)
     assert "check_s" in rows_csv(ours) and "check_s" not in rows_csv(rows())
+
+
+def test_tolerances_that_a_suite_states_are_said_to_be_so(suite: Suite) -> None:
+    assert any(note.startswith("δ: 0.5 of the median gap") for note in tables(suite, rows())[0].notes)
+    asked = suite.experiments["e"].model_copy(update={"networks": {"t": suite.experiments["e"].networks["n"]}})
+    notes = tables(suite.model_copy(update={"experiments": {"e": asked}}), rows())[0].notes
+    assert "δ as the suite states it: t (top1)." in notes and not any("median" in note for note in notes)
