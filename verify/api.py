@@ -248,11 +248,18 @@ class _Run:
         if self.files is None or self.search is None or self.trees is None:
             return
         from verify.certificate import attempted, attest_minimality
+        from verify.listed import attest_listed
 
         files, trees, search = self.files, self.trees, self.search
         said = self._findings().minimality
         assert said is not None
         self.shown = attempted(lambda: attest_minimality(problem, files, trees, search, said, budget), budget)
+        smaller = search.state and search.state.standing.smaller
+        if smaller is not None and not isinstance(self.shown, str):
+            made = attempted(lambda: attest_listed(problem, files, search, [smaller], False, budget), budget)
+            if isinstance(made, str) or not made[0]:
+                why = f"{self.shown.reason or ''} the smaller circuit: found, but not in the certificate".strip()
+                self.shown = self.shown.model_copy(update={"reason": why})
 
     def _findings(self) -> Findings:
         from verify.search.findings import findings

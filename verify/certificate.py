@@ -49,7 +49,10 @@ __all__ = [
     "attest_witness",
     "check_covered",
     "check_folder",
+    "publish",
+    "question_of",
     "stacked",
+    "trees_of",
 ]
 
 _GATHERED = 0.4
@@ -129,7 +132,7 @@ def asked_files(
 def check_covered(problem: Problem, files: Files) -> None:
     """Make sure that the checker follows what is claimed. Raises: InputError: it does not, and why."""
     try:
-        _question(problem, files)
+        question_of(problem, files)
     except Refused as error:
         raise InputError(files.spec, "--certificate", str(error), "a claim that certificates cover", "leave it out") from None
 
@@ -147,20 +150,26 @@ def attest(problem: Problem, files: Files, expired: Callable[[], bool]) -> Array
     Cost: that of branch and bound on what plain bounds leave open, and the checker's on every leaf, twice. Raises: Refused: the
     checker does not follow the claim, time is up, or it rejects what was written; nothing is written then. OSError.
     """
-    question = _question(problem, files)
+    question = question_of(problem, files)
+    arrays = trees_of(problem, question, files, expired)
+    publish(question, arrays, "certified", files)
+    return arrays
+
+
+def trees_of(problem: Problem, question: Question, files: Files, expired: Callable[[], bool]) -> Arrays:
+    """The trees of all claims. Raises: as `attest`."""
     arrays: Arrays = {}
     for i, claim in enumerate(problem.claims):
         asked = question.claims[i]
         if isinstance(asked.region, Tokens):
             _followed(lambda asked=asked, tokens=asked.region: counted(asked, tokens))
             continue  # the checker looks at all points
-        proof = _followed(lambda i=i: Proof(question.program, question.claims[i], files.float32))
+        proof = _followed(lambda asked=asked: Proof(question.program, asked, files.float32))
         open_ = [k for k, goal in enumerate(question.goals) if not holds(proof, goal)]
         trees = Trees(proof, question.goals, open_)
         if open_:
             trees.grow(problem, claim, expired)
         arrays.update({f"{i}.{name}": array for name, array in trees.arrays().items()})
-    _publish(question, arrays, "certified", files)
     return arrays
 
 
@@ -171,16 +180,16 @@ def attest_minimality(
     cut down to what the checker confirms. Raises: as `attest`."""
     from verify.refutations import backing, confirmed
 
-    question = _question(problem, files)
+    question = question_of(problem, files)
     found = backing(search, question, said.reached, float(said.lower or 0), budget.part(_GATHERED))
-    _publish(question, {**trees, **found.arrays}, "certified", files, {"minimality": found.stated})
+    publish(question, {**trees, **found.arrays}, "certified", files, {"minimality": found.stated})
     return confirmed(said, found.level, found.lower)
 
 
 def attest_witness(problem: Problem, files: Files, number: int, witness: Witness) -> None:
     """Write the certificate of a falsified verdict: the witness against claim `number`. Raises: as `attest`."""
-    question = _question(problem, files)
-    _publish(question, stacked(question, [(number, witness)]), "falsified", files)
+    question = question_of(problem, files)
+    publish(question, stacked(question, [(number, witness)]), "falsified", files)
 
 
 def stacked(question: Question, found: Sequence[tuple[int, Witness]]) -> Arrays:
@@ -218,14 +227,14 @@ def _followed(make: Callable[[], Any]) -> Any:
         raise NotCovered(str(error)) from None
 
 
-def _question(problem: Problem, files: Files) -> Question:
+def question_of(problem: Problem, files: Files) -> Question:
     question: Question = _followed(lambda: read_question(Path(files.circuit), Path(files.spec)))
     if question.program.sha256 != problem.model.sha256:
         raise Refused("the model's file is not the one that was read")
     return question
 
 
-def _publish(question: Question, arrays: Arrays, verdict: str, files: Files, more: Mapping[str, Any] | None = None) -> None:
+def publish(question: Question, arrays: Arrays, verdict: str, files: Files, more: Mapping[str, Any] | None = None) -> None:
     """Write both files beside their folder, let the checker confirm them, and move them in, the manifest last: before it is
     there, nothing claims anything. The folder beside is locked meanwhile, so that other runs see that it is in use."""
     target = Path(os.path.realpath(files.folder))

@@ -16,6 +16,7 @@ from verify.api import SEARCHED, Interrupted, Request
 from verify.certificate import asked_files, attempted, attest, attest_minimality, attest_witness, check_found
 from verify.found import Found
 from verify.ladder.choice import check_device, chosen
+from verify.listed import shown_list
 from verify.minimize.ascending import ascending
 from verify.minimize.choose import ALGORITHMS
 from verify.minimize.marco import Item, marco
@@ -128,6 +129,7 @@ class _Run:
         self.search: Search | None = None
         self.journal: Journal | None = None
         self.enumeration: Enumeration | None = None
+        self.listed: list[Item] = []
         self.started: list[Decision] = []
         self.done = False
         self.files: Files | None = None
@@ -196,7 +198,7 @@ class _Run:
             else:
                 complete = not any(item.kind == "open" or not item.proven for item in items)
         finally:
-            self.enumeration = enumerated(problem, items, complete)
+            self.listed, self.enumeration = items, enumerated(problem, items, complete)
         return complete
 
     def attest(self, start: Path_ | Circuit | None) -> None:
@@ -224,6 +226,9 @@ class _Run:
         if isinstance(why := attempted(make, budget), str):
             self.shown = why
             self.refused = why if self.refused is not None else None
+        if self.enumeration is not None and self.refused is None:
+            complete = self.enumeration.complete and not isinstance(self.shown, str)
+            self.enumeration, self.listed = shown_list(best, files, search, self.listed, complete, budget), []
         self.done = self.done and not isinstance(self.shown, str)
 
     def _circuit(self, best: Components) -> Circuit:
@@ -275,6 +280,8 @@ class _Run:
         told: Findings = findings(search, level, self.algorithm, self.order, self.enumeration)
         if self.files is not None:
             told = shown(told, self.shown)
+            if told.enumeration is not None and self.listed:  # interrupted before its certificate was made
+                told = replace(told, enumeration=told.enumeration.model_copy(update={"complete": False}))
         report = account(
             replace(request, circuit=circuit),
             self._masked(search.best),

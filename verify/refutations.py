@@ -26,7 +26,7 @@ from verify.witness.evidence import Evidence
 from verify.witness.falsify import Witness, replay
 from verify.work.budget import Budget
 
-__all__ = ["Backing", "backing", "confirmed", "shown"]
+__all__ = ["Backing", "Numbers", "backing", "confirmed", "shown"]
 
 _LIMIT = 1 << 14
 """Refuted circuits that a certificate holds at most; the checker takes some milliseconds for each."""
@@ -55,7 +55,7 @@ def backing(search: Search, question: Question, level: Level, lower: float, budg
     Cost: for each refuted circuit that these need, a look at the witnesses at hand and the checker's replay; what
     time cuts off is left out.
     """
-    numbers = _Numbers(search, question)
+    numbers = Numbers(search, question)
     arrays: Arrays = {}
     rows: list[int] = []
     found: list[int] = []
@@ -75,9 +75,7 @@ def backing(search: Search, question: Question, level: Level, lower: float, budg
                 rows.append(row)
                 found.append(number)
     refuted = Refuted(circuit_of(question), frozenset(rows), costs_of(question), monotone(question))
-    width = -(-numbers.size // 8)
-    packed = [np.frombuffer(row.to_bytes(width, "little"), np.uint8) for row in rows]
-    arrays["refuted.kept"] = np.stack(packed) if packed else np.zeros((0, width), np.uint8)
+    arrays["refuted.kept"] = numbers.packed(rows)
     arrays["refuted.witness"] = np.array(found, np.int32)
     return Backing(arrays, _level(refuted, level), _lower(refuted, lower))
 
@@ -104,7 +102,7 @@ def shown(found: Findings, by: Minimality | str) -> Findings:
     return replace(found, minimality=minimality)
 
 
-class _Numbers:
+class Numbers:
     """Components as the search counts them, and as the checker does."""
 
     def __init__(self, search: Search, question: Question) -> None:
@@ -122,6 +120,12 @@ class _Numbers:
     def of(self, circuit: Components) -> int:
         return sum(1 << self.theirs[v] for v in circuit)
 
+    def packed(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """Circuits as a certificate holds them."""
+        width = -(-self.size // 8)
+        bits = [np.frombuffer(row.to_bytes(width, "little"), np.uint8) for row in rows]
+        return np.stack(bits) if bits else np.zeros((0, width), np.uint8)
+
     def masks(self, rows: Sequence[int]) -> Masks:
         masks = np.zeros((len(rows), self.size), bool)
         for mask, row in zip(masks, rows, strict=True):
@@ -129,7 +133,7 @@ class _Numbers:
         return masks
 
 
-def _wanted(search: Search, question: Question, numbers: _Numbers, level: Level, lower: float) -> list[int]:
+def _wanted(search: Search, question: Question, numbers: Numbers, level: Level, lower: float) -> list[int]:
     """The circuits whose refutation a level and a bound need, as far as they are known to be refuted."""
     if monotone(question):
         return [numbers.of(circuit) for circuit in search.known.falsified]

@@ -20,7 +20,7 @@ from tests.unit.verify.check.questions import LINF, MINIMAL, found_minimal, runs
 from verify.check.certificate import MANIFEST, PROOF, confirm, digest, sha256_of
 from verify.check.claim import read_question
 from verify.check.interval import Rejected
-from verify.check.minimality import LEVELS, dearer, kept_of
+from verify.check.minimality import LEVELS, covered, dearer, kept_of
 from verify.check.witness import Witnesses
 
 FEW, MANY = 60, 1000
@@ -319,6 +319,60 @@ def test_no_tampering_refutes_a_faithful_circuit(minimal: Path, tmp_path: Path) 
             witnesses = Witnesses(question, found)
             for bits, number in zip(found["refuted.kept"], found["refuted.witness"], strict=True):
                 witnesses.confirm(int(number), kept_of(question, int.from_bytes(bits.tobytes(), "little")))
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of all minimal circuits, with all that it names."""
+    folder = tmp_path_factory.mktemp("listed")
+    closed = {"kind": "closed", "closed": {**LINF, "epsilon": 0.2}}
+    circuit, spec = written(folder, {**LINF, "epsilon": 0.01}, closed, 0.15, seed=2)
+    _document(
+        folder, "spec.yaml", lambda v: v.update(minimality="subset", model={"path": "net.onnx"}, scope={"act_0": "neuron"})
+    )
+    found = verify.discover(None, spec, out=circuit, certificate=folder / "cert", enumerate_all=True, timeout_s=120)
+    assert found.report.enumeration is not None and found.report.enumeration.complete
+    assert len(found.report.enumeration.circuits) == confirm(folder / "cert").listed
+    return folder
+
+
+def test_a_list_of_all_minimal_circuits_is_confirmed_whole(listed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(listed, tmp_path / "copy"))
+    arrays, found = _arrays(folder), confirm(folder / "cert")
+    count = len(arrays["listed.kept"])
+    assert found.complete and found.listed == count > 1
+    for k in range(count):
+        names = {f"listed.{j + (j >= k)}.": f"listed.{j}." for j in range(count - 1)}
+        fewer = {n: v for n, v in arrays.items() if not n.startswith("listed.")}
+        fewer["listed.kept"] = np.delete(arrays["listed.kept"], k, 0)
+        for old, new in names.items():
+            fewer |= {n.replace(old, new, 1): v for n, v in arrays.items() if n.startswith(old)}
+        _rehashed(folder, fewer)
+        assert not _confirmed(folder), "a list that lacks one is not complete"
+        _stated(folder, complete=False)
+        assert confirm(folder / "cert").listed == count - 1
+        _stated(folder, complete=True)
+    for k, bit in np.ndindex(count, 8):
+        kept = arrays["listed.kept"].copy()
+        kept[k, 0] ^= 1 << bit
+        _rehashed(folder, arrays | {"listed.kept": kept})
+        assert not _confirmed(folder), "a circuit that is not minimal, or not faithful"
+    for i in range(0, len(arrays["refuted.kept"]), 3):
+        _rehashed(folder, arrays | {name: arrays[name][:i] for name in ("refuted.kept", "refuted.witness")})
+        _stated(folder, level="none", lower=0)
+        assert not _confirmed(folder), "with fewer refutations other circuits may be minimal"
+
+
+def test_a_list_is_complete_as_brute_force_says() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        n = int(rng.integers(1, 7))
+        clauses = [int(rng.integers(1, 1 << n)) for _ in range(int(rng.integers(0, 6)))]
+        met = [s for s in range(1 << n) if all(s & clause for clause in clauses)]
+        minimal = [s for s in met if not any(t & ~s == 0 for t in met if t != s)]
+        assert covered(clauses, minimal)
+        for some in (minimal[1:], [s | int(rng.integers(0, 1 << n)) for s in minimal]):
+            assert covered(clauses, some) == all(any(t & ~s == 0 for t in some) for s in met), (clauses, some)
 
 
 def test_a_cover_is_bounded_as_brute_force_says() -> None:

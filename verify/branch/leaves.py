@@ -24,10 +24,11 @@ from bounds.query import Clauses, Margins, Norm, Query
 from bounds.region import Box
 from verify.branch.run import Batch, Branching
 from verify.branch.splits import Split
-from verify.check.certificate import STEPS, holds, spare, tensors
+from verify.check.certificate import holds, spare
 from verify.check.claim import Goal
 from verify.check.part import Constraint, Tuned
 from verify.check.proof import Proof
+from verify.check.tree import STEPS, tensors
 
 if TYPE_CHECKING:
     from specs.encode import Claim, Problem

@@ -19,5 +19,5 @@ sense, that there are enough of them, and, where one refutation is used for smal
 
 To read it, in this order: interval, operators, program, recipe and model (what is computed), tokens, claim and agreement (what
 is asked), points (regions of finitely many inputs, which are looked at one by one), enclosure, part and proof (how bounds are
-derived on others), certificate (what must add up), witness, minimality, drift.
+derived on others), tree and certificate (what must add up), witness, minimality, drift.
 """

@@ -20,6 +20,8 @@ Where the manifest says something of minimality, beside the trees and with a row
 
     refuted.kept      circuits, a bit for each component, lowest first; components are counted along the circuit's scope
     refuted.witness   the witness that refutes each
+    listed.kept       other circuits that are certified; with `complete` in the manifest they are all minimal ones
+    listed.k.i.…      their trees
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -42,24 +44,25 @@ from numpy.typing import NDArray
 from specs.document import read_document
 from verify.check.claim import Goal, Question, files_of, read_question
 from verify.check.interval import Array, Rejected, U
-from verify.check.minimality import LEVELS, circuit_of, confirm_refuted, kept_of
+from verify.check.minimality import LEVELS, circuit_of, circuits_in, confirm_refuted, kept_of, of_circuit
 from verify.check.part import Constraint, Empty, Tuned
 from verify.check.points import confirm_all
 from verify.check.proof import Proof
 from verify.check.tokens import Tokens
+from verify.check.tree import PROOF, Trees
 from verify.check.witness import Witnesses
 
-__all__ = ["FORMAT", "MANIFEST", "PROOF", "STEPS", "Confirmed", "confirm", "digest", "holds", "sha256_of", "spare", "tensors"]
+__all__ = ["FORMAT", "MANIFEST", "PROOF", "Confirmed", "confirm", "digest", "holds", "sha256_of", "spare"]
 
-FORMAT, MANIFEST, PROOF = "certify.certificate/2", "certificate.json", "proof.npz"
-STEPS = 65535
+FORMAT, MANIFEST = "certify.certificate/2", "certificate.json"
 MAX_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
     """What was confirmed: the verdict, of how many claims, by how many leaves; the level of minimality, by how many refuted
-    circuits; and what every faithful circuit costs at least, and the circuit itself."""
+    circuits; what every faithful circuit costs at least, and the circuit itself; how many components each must keep; and how
+    many `listed` circuits are certified too, `complete` where these are all minimal ones."""
 
     verdict: str
     claims: int
@@ -69,6 +72,9 @@ class Confirmed:
     refuted: int = 0
     lower: float = 0.0
     upper: float = 0.0
+    core: int = 0
+    listed: int = 0
+    complete: bool = False
 
 
 def confirm(folder: Path) -> Confirmed:
@@ -108,8 +114,19 @@ def _minimal(question: Question, arrays: dict[str, NDArray[Any]], stated: Any, f
         raise Rejected(f"what is refuted does not show that the circuit is minimal at level {level}")
     if not refuted.bounds(Fraction(lower)):
         raise Rejected(f"what is refuted does not show that every faithful circuit costs {lower:g} at least")
-    upper = float(refuted.cost(refuted.circuit))
-    return replace(found, level=level, refuted=len(refuted.rows), lower=float(lower), upper=upper)
+    upper, core, complete = float(refuted.cost(refuted.circuit)), len(refuted.core()), stated.get("complete") is True
+    listed = circuits_in(question, arrays, "listed") if complete or "listed.kept" in arrays else []
+    for k, row in enumerate(listed):
+        prefix = f"listed.{k}."
+        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        leaves = sum(_certified(of_circuit(question, row), i, own, False) for i in range(len(question.claims)))
+        found = replace(found, leaves=found.leaves + leaves)
+    if complete and not refuted.complete(listed):
+        raise Rejected("what is refuted does not show that the listed circuits are all minimal ones")
+    return replace(
+        found, level=level, refuted=len(refuted.rows), lower=float(lower), upper=upper, core=core, listed=len(listed),
+        complete=complete,
+    )  # fmt: skip
 
 
 def digest(manifest: dict[str, Any]) -> str:
@@ -181,7 +198,7 @@ def _certified(question: Question, i: int, arrays: dict[str, NDArray[Any]], floa
             raise Rejected("claims about tokens in float32 are not covered")
         return confirm_all(question, claim, claim.region)
     proof = Proof(question.program, claim, float32)
-    trees = _Trees(proof, arrays, i)
+    trees = Trees(proof, arrays, i)
     for number, goal in enumerate(question.goals):
         if number in trees.goals:
             for leaf, (constraints, tuned) in enumerate(trees.leaves()):
@@ -227,78 +244,3 @@ def reached(goal: Goal, forms: Array) -> bool:
     size = np.maximum(np.maximum(-forms[:half], -forms[half:]), 0.0)
     total = size.sum() if goal.norm == 1 else np.sqrt(np.square(size).sum())
     return bool(total * (1 + 4 * (half + 4) * U) + 1e-150 <= goal.tolerance)
-
-
-def tensors(proof: Proof) -> list[str]:
-    """The tensors that a tree may split, in the order of their numbers."""
-    return [*proof.regions, *(step.name for step in proof.steps)]
-
-
-class _Trees:
-    """The trees of one claim, read one after another; every entry must be used exactly once."""
-
-    def __init__(self, proof: Proof, arrays: dict[str, NDArray[Any]], i: int) -> None:
-        kinds = {"goal": "i", "tensor": "i", "circuit": "u", "at": "i", "threshold": "f", "slopes": "u", "multipliers": "f"}
-        found: dict[str, NDArray[Any]] = {}
-        for name, kind in kinds.items():
-            array = arrays.get(f"{i}.{name}")
-            if array is None or array.dtype.kind != kind or array.ndim != (2 if name == "slopes" else 1):
-                raise Rejected(f"{PROOF} holds no array {i}.{name} of the right type")
-            found[name] = array
-        self.proof, self.arrays, self.names = proof, found, tensors(proof)
-        self.goals = [int(g) for g in found["goal"]]
-        if sorted(set(self.goals)) != self.goals:
-            raise Rejected("goals are not in ascending order")
-        self.width = 3 * sum(step.size for step in proof.relus)
-        if found["slopes"].shape[1] != self.width or found["slopes"].dtype != np.uint16:
-            raise Rejected("slopes do not fit the model")
-        self.node = self.split = self.count = self.multiplier = 0
-
-    def leaves(self) -> Iterator[tuple[list[Constraint], Tuned]]:
-        """The leaves of the next tree, each with the constraints on the way to it."""
-        pending: list[list[Constraint]] = [[]]
-        while pending:
-            path = pending.pop()
-            if self.node >= len(self.arrays["tensor"]):
-                raise Rejected("a tree ends too early: leaves are missing")
-            tensor = int(self.arrays["tensor"][self.node])
-            self.node += 1
-            if tensor < 0:
-                yield path, self._tuned(len(path))
-            else:
-                above = self._constraint(tensor)
-                pending.append([*path, Constraint(above.circuit, above.tensor, above.at, -1, above.threshold)])
-                pending.append([*path, above])
-
-    def _constraint(self, tensor: int) -> Constraint:
-        k, arrays = self.split, self.arrays
-        if tensor >= len(self.names) or k >= min(len(arrays["circuit"]), len(arrays["at"]), len(arrays["threshold"])):
-            raise Rejected("a split of no tensor, or one that says too little")
-        self.split += 1
-        name, at, threshold = self.names[tensor], int(arrays["at"][k]), float(arrays["threshold"][k])
-        if not 0 <= at < len(self.proof.root.y[name][0]) or not np.isfinite(threshold):
-            raise Rejected(f"a split of element {at} of {name!r} at {threshold}")
-        return Constraint(bool(arrays["circuit"][k]), name, at, 1, threshold)
-
-    def _tuned(self, splits: int) -> Tuned:
-        if self.count >= len(self.arrays["slopes"]):
-            raise Rejected("a leaf without slopes")
-        row = self.arrays["slopes"][self.count].astype(np.float64) / STEPS
-        multipliers = self.arrays["multipliers"][self.multiplier : self.multiplier + splits].astype(np.float64)
-        self.count, self.multiplier = self.count + 1, self.multiplier + splits
-        if len(multipliers) < splits or not (multipliers >= 0).all() or not np.isfinite(multipliers).all():
-            raise Rejected("multipliers that are missing, negative or not finite")
-        parts: list[dict[str, Array]] = [{}, {}, {}]
-        start = 0
-        for step in self.proof.relus:
-            for part in parts:
-                part[step.name] = row[start : start + step.size]
-                start += step.size
-        return Tuned(parts[0], parts[1], parts[2], multipliers)
-
-    def done(self) -> None:
-        arrays = self.arrays
-        used = [(self.node, "tensor"), (self.split, "circuit"), (self.split, "at"), (self.split, "threshold")]
-        used += [(self.count, "slopes"), (self.multiplier, "multipliers")]
-        if any(number != len(arrays[name]) for number, name in used):
-            raise Rejected("entries that belong to no tree")

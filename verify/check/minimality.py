@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -23,7 +23,8 @@ from verify.check.interval import Box, Rejected
 from verify.check.program import Program, evaluate
 from verify.check.witness import Witnesses
 
-__all__ = ["LEVELS", "Refuted", "circuit_of", "confirm_refuted", "costs_of", "kept_of", "monotone"]
+__all__ = ["LEVELS", "Refuted", "circuit_of", "circuits_in", "confirm_refuted", "costs_of", "covered", "dearer", "kept_of"]
+__all__ += ["monotone", "of_circuit"]
 
 LEVELS = ("none", "quasi", "local", "subset", "cardinal")
 MAX_NODES = 300_000
@@ -57,6 +58,18 @@ class Refuted:
             everything = (1 << len(self.costs)) - 1
             return dearer([everything & ~row for row in self.rows], self.costs, lower)
         return all(map(self.refutes, self.cheaper(lower)))
+
+    def complete(self, listed: Sequence[int]) -> bool:
+        """Whether these faithful circuits are all minimal ones of a monotone claim: nothing less than one of them is faithful,
+        and every circuit contains one of them or is refuted. Raises: Rejected: it takes too long to tell."""
+        everything = (1 << len(self.costs)) - 1
+        minimal = all(self.refutes(row & ~(1 << i)) for row in listed for i in _members(row))
+        return self.monotone and minimal and covered([everything & ~row for row in self.rows], listed)
+
+    def core(self) -> list[int]:
+        """Components that every faithful circuit of a monotone claim keeps, as these refutations show."""
+        everything = (1 << len(self.costs)) - 1
+        return [i for i in _members(everything) if self.monotone and self.refutes(everything & ~(1 << i))]
 
     def least(self) -> Fraction:
         """What every faithful circuit of a monotone claim costs at least, as far as can be told in no time."""
@@ -118,6 +131,25 @@ def dearer(clauses: Sequence[int], costs: Sequence[Fraction], limit: Fraction) -
     return True
 
 
+def covered(clauses: Sequence[int], listed: Sequence[int]) -> bool:
+    """Whether every set that meets all clauses contains a listed one. Raises: Rejected: as `dearer`."""
+    pending, nodes = [(0, tuple(set(clauses)))], 0
+    while pending:
+        inside, left = pending.pop()
+        nodes += 1
+        if nodes > MAX_NODES:
+            raise Rejected(f"whether {len(listed)} circuits are all is not found within {MAX_NODES} branches")
+        if any(row & ~inside == 0 for row in listed):
+            continue
+        if not left:
+            return False
+        banned = 0
+        for i in _members(min(left, key=int.bit_count)):
+            pending.append((inside | 1 << i, tuple({clause & ~banned for clause in left if not clause >> i & 1})))
+            banned |= 1 << i
+    return True
+
+
 def _packed(clauses: Sequence[int], prices: Sequence[int], enough: int) -> int:
     """What meeting all clauses costs at least: each is paid as much as no member of it has been paid yet, which solves the dual
     linear program. A clause without members cannot be met."""
@@ -141,23 +173,37 @@ def _members(clause: int) -> list[int]:
 
 def confirm_refuted(question: Question, arrays: Mapping[str, NDArray[Any]]) -> Refuted:
     """The refutations in `refuted.*`, each confirmed. Raises: Rejected: one is none, and why."""
-    kept, witness = arrays.get("refuted.kept"), arrays.get("refuted.witness")
-    costs = costs_of(question)
-    if kept is None or kept.dtype != np.uint8 or kept.ndim != 2 or kept.shape[1] != -(-len(costs) // 8):
-        raise Rejected("the certificate holds no refuted circuits")
-    if witness is None or witness.dtype.kind != "i" or witness.shape != kept.shape[:1]:
+    rows, witness, costs = circuits_in(question, arrays, "refuted"), arrays.get("refuted.witness"), costs_of(question)
+    if witness is None or witness.dtype.kind != "i" or witness.shape != (len(rows),):
         raise Rejected("the certificate does not say which witnesses refute")
-    witnesses, rows = Witnesses(question, arrays), set[int]()
-    for bits, number in zip(kept, witness, strict=True):
-        row = int.from_bytes(bits.tobytes(), "little")
-        if row >> len(costs) or row in rows:
-            raise Rejected("a refuted circuit keeps what is not there, or is named twice")
+    witnesses = Witnesses(question, arrays)
+    for row, number in zip(rows, witness, strict=True):
         witnesses.confirm(int(number), kept_of(question, row))
-        rows.add(row)
     found = Refuted(circuit_of(question), frozenset(rows), costs, monotone(question))
     if found.refutes(found.circuit):
         raise Rejected("the certificate refutes what it proves")
     return found
+
+
+def circuits_in(question: Question, arrays: Mapping[str, NDArray[Any]], name: str) -> list[int]:
+    """The circuits in `NAME.kept`, each once. Raises: Rejected."""
+    kept, count = arrays.get(f"{name}.kept"), len(costs_of(question))
+    if kept is None or kept.dtype != np.uint8 or kept.ndim != 2 or kept.shape[1] != -(-count // 8):
+        raise Rejected(f"the certificate holds no {name} circuits")
+    rows = [int.from_bytes(bits.tobytes(), "little") for bits in kept]
+    if len(set(rows)) < len(rows) or any(row >> count for row in rows):
+        raise Rejected(f"a {name} circuit keeps what is not there, or is named twice")
+    return rows
+
+
+def of_circuit(question: Question, row: int) -> Question:
+    """The same question about another circuit."""
+    kept = kept_of(question, row)
+    claims = (
+        replace(claim, gates={site: replace(gate, kept=kept[site]) for site, gate in claim.gates.items()})
+        for claim in question.claims
+    )
+    return replace(question, claims=tuple(claims))
 
 
 def kept_of(question: Question, row: int) -> dict[str, NDArray[np.bool_]]:

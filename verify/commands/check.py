@@ -28,5 +28,6 @@ def run(folder: str) -> int:
     said = f"confirmed {found.verdict}{' in float32' if found.float32 else ''} claims={found.claims}"
     if found.level is not None:
         said += f" minimality={found.level} lower={found.lower:g} upper={found.upper:g} refuted={found.refuted}"
+        said += f" core={found.core} listed={found.listed}{' complete' if found.complete else ''}"
     print(f"{said} leaves={found.leaves} time={time.monotonic() - began:.2f}s")
     return YES
