@@ -18,7 +18,7 @@ from specs.load import read_circuit, read_spec
 from specs.model import load_model
 from tests.unit.verify.check.questions import LINF, points, written
 from verify.check.claim import Question, read_question
-from verify.check.operators import Relu
+from verify.check.operators import Affine, Relu
 from verify.check.proof import Proof
 from verify.float32 import drift
 
@@ -51,6 +51,7 @@ def _evaluated(question: Question, x: np.ndarray, order: str, gated: bool, rng: 
         if isinstance(op, Relu):
             y = np.maximum(value, F(op.slope) * value)
         else:
+            assert isinstance(op, Affine)
             w, b = op.factors[0].astype(F), op.bias.astype(F)
             y = (
                 _summed(np.concatenate([w * value, b[:, None]], 1), order, rng)
@@ -79,6 +80,7 @@ def test_no_order_of_evaluation_drifts_further_than_is_charged(activation: str, 
             exact = {question.program.input: x.astype(np.float64)}
             for step in question.program.steps.values():
                 value, op = exact[step.inputs[0]], step.op
+                assert isinstance(op, Relu | Affine)
                 y = np.maximum(value, op.slope * value) if isinstance(op, Relu) else op.forward(value) + op.bias
                 exact[step.name] = np.where(gates[step.name].kept, y, gates[step.name].lower) if step.name in gates else y
             for order in ("in turn", "shuffled", "pairwise"):
