@@ -6,10 +6,10 @@ shared by all candidates. Of a circuit only what lies downstream of a gate is bo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from typing import ClassVar, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from bounds.backends.base import Backend, BackendRefusal, Bounder
 from bounds.backends.recent import Recent
 from bounds.domains import difference, interval, linear
-from bounds.domains.refine import circuit_trace, model_trace
+from bounds.domains.refine import circuit_trace, model_trace, rows_together
 from bounds.domains.sharpen import difference_trace
 from bounds.domains.trace import Trace
 from bounds.graph import Graph
@@ -102,13 +102,13 @@ class NativeBounder(Bounder):
         size = sum(int(torch.Size(node.shape).numel()) for node in self.query.graph.nodes)
         return max(1, self.options.memory // (8 * size * torch.finfo(self.query.graph.dtype).bits // 8))
 
-    def _blocks(self, rows: Tensor, circuits: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Circuits and rows whose forms are pulled back together, so that the coefficients fit in memory."""
-        widest = max(int(torch.Size(node.shape).numel()) for node in self.query.graph.nodes)
-        room = max(1, self.options.memory // (_COPIES * widest * torch.finfo(self.query.graph.dtype).bits // 8))
-        for which in torch.arange(circuits, device=rows.device).split(max(1, room // len(rows))):
-            for block in rows.split(room):
-                yield which, block
+    def _blocks(self, count: int, circuits: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Rows, and for each block of them the circuits, whose forms are pulled back together, so that the coefficients fit in
+        memory."""
+        device, room = self.query.graph.device, rows_together(self.query.graph, self.options.memory)
+        together = torch.arange(circuits, device=device).split(max(1, room // count))
+        for block in torch.arange(count, device=device).split(room):
+            yield block, together
 
     def _bound(self, masks: Tensor) -> Tensor:
         """Lower bounds of the forms, offsets included. Shape: `(circuits, forms)`."""
@@ -182,14 +182,14 @@ class NativeBounder(Bounder):
         graph, margins = self.query.graph, self.query.margins
         found = torch.full((circuits, len(rows)), -torch.inf, dtype=graph.dtype, device=graph.device)
         every = len(rows) == len(margins.offset)
-        place = torch.arange(len(rows), device=graph.device)
-        for which, block in self._blocks(place, circuits):
+        for block, together in self._blocks(len(rows), circuits):
             shared = linear.start(graph.output, margins.circuit[rows[block]].unsqueeze(0))
             shared = linear.pull_back(trace, shared, stop=lambda n: isinstance(n.op, Nonlinear) or n.name in trace.kept)
-            index = torch.arange(len(block), device=graph.device).expand(len(which), -1)
-            form = linear.pull_back(trace, shared.pick(index, torch.ones_like(index, dtype=graph.dtype)), which)
             of_model = self._model_form.rows(block) if every else _pull_output(self.model, margins.model[rows[block]])
-            found[which.unsqueeze(1), block] = linear.concretize(trace, _joined(form, of_model, graph))
+            for which in together:
+                index = torch.arange(len(block), device=graph.device).expand(len(which), -1)
+                form = linear.pull_back(trace, shared.pick(index, torch.ones_like(index, dtype=graph.dtype)), which)
+                found[which.unsqueeze(1), block] = linear.concretize(trace, _joined(form, of_model, graph))
         return found
 
     def _difference(self, trace: Trace, rows: Tensor, circuits: int) -> Tensor:
@@ -197,20 +197,15 @@ class NativeBounder(Bounder):
         `(circuits, rows)`."""
         margins, graph = self.query.margins, self.query.graph
         found = torch.full((circuits, len(rows)), -torch.inf, dtype=graph.dtype, device=graph.device)
-        place = torch.arange(len(rows), device=graph.device)
-        for which, block in self._blocks(place, circuits):
-            q = margins.circuit[rows[block]]
-            q = q.expand(len(which), *q.shape)
-            p = margins.common[rows[block]].expand_as(q)
-            for mix in ("siamese", "difference", "greedy"):
-                pair = difference.pull_back(trace, difference.start(graph.output, p, q), mix, which)
+        for block, together in self._blocks(len(rows), circuits):
+            p, q = margins.common[rows[block]], margins.circuit[rows[block]]
+            for which, mix in product(together, ("siamese", "difference", "greedy")):
+                pair = difference.start(graph.output, p.expand(len(which), *p.shape), q.expand(len(which), *q.shape))
+                pair = difference.pull_back(trace, pair, mix, which)
                 at = which.unsqueeze(1), block
                 found[at] = torch.maximum(found[at], difference.concretize(trace, pair))
         return found
 
-
-_COPIES = 5
-"""Tensors of the coefficients' size alive at once in one backward step."""
 
 _FEW = 64
 """Up to so many clauses all are bounded as tightly as a method can; of more only those that looser bounds leave open. What is
@@ -227,8 +222,7 @@ def leads(graph: Graph, region: Region, ahead: Tensor, behind: Tensor, memory: i
     box, shape = trace.value[graph.output], graph.shape(graph.output)
     lower, upper = box.lower.flatten(), box.upper.flatten()
     found = down(lower[ahead] - upper[behind])
-    widest = max(math.prod(node.shape) for node in graph.nodes)
-    for block in (~(found > 0)).nonzero().squeeze(1).split(max(1, memory // (_COPIES * lower.element_size() * widest))):
+    for block in (~(found > 0)).nonzero().squeeze(1).split(rows_together(graph, memory)):
         rows = torch.zeros((len(block), lower.numel()), dtype=lower.dtype, device=lower.device)
         each = torch.arange(len(block), device=lower.device)
         rows[each, ahead[block]] = 1

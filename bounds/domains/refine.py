@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -14,7 +15,17 @@ from bounds.graph import Graph, Node
 from bounds.ops.base import Elementwise, Nonlinear
 from bounds.region import Box, Region
 
-__all__ = ["chunks", "circuit_trace", "closure", "enter_delta", "model_trace", "open_elements", "ranges", "zero_box"]
+__all__ = [
+    "chunks",
+    "circuit_trace",
+    "closure",
+    "enter_delta",
+    "model_trace",
+    "open_elements",
+    "ranges",
+    "rows_together",
+    "zero_box",
+]
 
 
 def model_trace(graph: Graph, region: Region, memory: int, refine: bool = True) -> Trace:
@@ -209,6 +220,12 @@ def chunks(trace: Trace, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, 
         fits = fits[counts[fits] * 2 >= rows]
         yield fits, rows
         i += len(fits)
+
+
+def rows_together(graph: Graph, memory: int) -> int:
+    """How many rows of coefficients can be pulled back through a whole graph at once, in so many bytes."""
+    widest = max(math.prod(node.shape) for node in graph.nodes)
+    return max(1, memory // (_COPIES * widest * (torch.finfo(graph.dtype).bits // 8)))
 
 
 _COPIES = 5
