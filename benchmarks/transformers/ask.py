@@ -21,7 +21,7 @@ from verify.ladder.round import Decision
 from verify.verdict import Certified, Falsified
 from verify.work.budget import Budget
 
-__all__ = ["Asked", "Kept", "found", "kept_of", "model_at", "spec_of", "table"]
+__all__ = ["Asked", "Kept", "found", "kept_of", "model_at", "said", "spec_of", "table"]
 
 Kept = Mapping[str, Sequence[int] | str]
 """Site to what of it a circuit keeps: indices, or `all` or `none`."""

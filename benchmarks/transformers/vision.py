@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.transformers.ask import Asked, Kept, found, kept_of, model_at, spec_of, table
+from benchmarks.transformers.ask import Asked, Kept, found, kept_of, model_at, said, spec_of, table
 from specs.model import Model
 from specs.spec import Spec
 
@@ -110,8 +110,7 @@ def _rows(data: Path, network: _Network, model: Model, radius: str) -> list[list
         asked = Asked(model, network.scope, network.spec(data, index, radius, model.graph.input_shape[1:]))
         size = asked.problem.gates.size
         for name, kept in fixed.items():
-            verdict = asked.decide(kept).verdict
-            counts[name].verdicts[type(verdict).__name__.lower()] += 1
+            counts[name].verdicts[said(asked.decide(kept))[0]] += 1
             counts[name].took_s += asked.took_s
         best, took_s = found(model, network.scope, asked.spec, "cardinal", network.search_s, hard=True)
         count, told = counts["found"], best.report.minimality
@@ -124,13 +123,13 @@ def _rows(data: Path, network: _Network, model: Model, radius: str) -> list[list
 
 
 def _told(network: _Network, count: _Count, size: int) -> list[str]:
-    said = [str(count.verdicts[verdict]) for verdict in ("certified", "falsified", "unknown")]
+    row = [str(count.verdicts[verdict]) for verdict in ("certified", "falsified", "unknown")]
     if not count.circuits:
-        return [*said, "–", "–", "–", f"{count.took_s:.0f}"]
+        return [*row, "–", "–", "–", f"{count.took_s:.0f}"]
     named = [{network.sites[site][1].format(i) for site, rows in kept.items() for i in rows} for kept in count.circuits]
     mean = sum(map(len, named)) / len(named)
     shared = ", ".join(sorted(set[str].intersection(*named))) or "none"
-    return [*said, str(count.proven), f"{mean:.1f} of {size}", shared, f"{count.took_s:.0f}"]
+    return [*row, str(count.proven), f"{mean:.1f} of {size}", shared, f"{count.took_s:.0f}"]
 
 
 _TEXT = f"""Two classifiers of images that have attention. Parts of `cifar10_vit_pgd_2_3_16` (two layers of three heads and an

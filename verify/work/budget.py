@@ -30,9 +30,11 @@ class TimeUp(BaseException):
 
 def timer_is_free() -> bool:
     """Whether a hard budget would be in nobody's way: in the main thread of a process whose interval timer is not set."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "getitimer"):
-        return False
-    return signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    return _has_timer() and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def _has_timer() -> bool:
+    return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Budget:
         A step in native code is only left when that code returns, an import when it is done. Timers that were set before are
         put back.
         """
-        if not self.hard or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        if not self.hard or not _has_timer():
             yield
             return
 
