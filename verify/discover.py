@@ -24,7 +24,7 @@ from verify.minimize.oracle import Components, NotMonotone
 from verify.minimize.orders import ORDERS, order_of
 from verify.model import model_of
 from verify.refutations import shown
-from verify.search.findings import Findings, enumerated, findings, kept_of
+from verify.search.findings import Findings, enumerated, findings, kept_of, masked
 from verify.search.fingerprint import fingerprint
 from verify.search.journal import Journal, check_fresh
 from verify.search.run import Search
@@ -213,7 +213,7 @@ class _Run:
                 made = attempted(lambda: attest_witness(problem, at, number, verdict.witness), budget)
                 self.refused = made if isinstance(made, str) else None
             return
-        circuit, best = self._circuit(search.best), self._masked(search.best)
+        circuit, best = self._circuit(search.best), masked(problem, search.best)
         said = findings(search, self.request.spec.minimality, self.algorithm).minimality
         assert said is not None
 
@@ -240,13 +240,6 @@ class _Run:
         note = {"tool": "certify discover", "algorithm": self.algorithm, "order": self.order, "minimality": level}
         update = {"kept": {site: tuple(rows) for site, rows in kept.items()}, "provenance": note}
         return request.circuit.model_copy(update=update)
-
-    def _masked(self, best: Components) -> Problem:
-        problem = self.problem
-        assert problem is not None
-        mask = problem.mask.new_zeros(problem.mask.shape)
-        mask[0, sorted(best)] = True
-        return replace(problem, mask=mask)
 
     def _withdrawn(self, decisions: list[Decision]) -> list[Decision]:
         """Without a certificate that was asked for nothing is said to be decided."""
@@ -284,7 +277,7 @@ class _Run:
                 told = replace(told, enumeration=told.enumeration.model_copy(update={"complete": False}))
         report = account(
             replace(request, circuit=circuit),
-            self._masked(search.best),
+            masked(problem, search.best),
             [(d, 0.0) for d in decisions],
             search.oracle.tally,
             interrupted,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from verify.branch.leaves import Refused
 from verify.certificate import Arrays, Files, attempted, publish, question_of, trees_of
@@ -18,7 +16,7 @@ from verify.check.minimality import of_circuit
 from verify.minimize.marco import Item
 from verify.minimize.oracle import Components
 from verify.refutations import Numbers
-from verify.search.findings import enumerated
+from verify.search.findings import enumerated, masked
 from verify.search.run import Search
 from verify.work.budget import Budget
 
@@ -39,12 +37,8 @@ def attest_listed(
     with np.load(folder / PROOF, allow_pickle=False) as found:
         arrays: Arrays = {name: found[name] for name in found.files}
     for circuit in circuits:
-        mask = torch.zeros_like(problem.mask)
-        mask[0, sorted(circuit)] = True
         try:
-            own = trees_of(
-                replace(problem, mask=mask), of_circuit(question, numbers.of(circuit)), files, lambda: budget.expired
-            )
+            own = trees_of(masked(problem, circuit), of_circuit(question, numbers.of(circuit)), files, lambda: budget.expired)
         except Refused:
             continue  # what is not certified is not listed, and the list not complete
         arrays.update({f"listed.{len(held)}.{name}": array for name, array in own.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specs.encode import Problem
 from verify.minimize.marco import Item
@@ -12,7 +12,7 @@ from verify.report import Enumeration, Minimality, SearchReport
 from verify.report import Moment as MomentReport
 from verify.search.run import Search
 
-__all__ = ["Findings", "enumerated", "findings", "kept_of", "named"]
+__all__ = ["Findings", "enumerated", "findings", "kept_of", "masked", "named"]
 
 _LISTED = 100
 """Unresolved circuits that a report lists; `unresolved_count` counts all."""
@@ -41,6 +41,13 @@ def kept_of(problem: Problem, circuit: Components) -> dict[str, list[int]]:
         site, index = problem.components[v]
         kept[site].append(index)
     return kept
+
+
+def masked(problem: Problem, circuit: Components) -> Problem:
+    """The problem with a circuit's components kept."""
+    mask = problem.mask.new_zeros(problem.mask.shape)
+    mask[0, sorted(circuit)] = True
+    return replace(problem, mask=mask)
 
 
 def named(problem: Problem, members: Collection[int]) -> list[str]:
