@@ -273,12 +273,12 @@ def section(_data: Path, kinds: Sequence[str] = tuple(KINDS), limit_s: float = 6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kinds", nargs="*", choices=[[], *KINDS], metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("kinds", nargs="*", choices=[[], *KINDS], metavar="KIND", help=f"{', '.join(KINDS)} (default: all)")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of the process's own time a question (default 60)")
     parser.add_argument("--rows", type=Path, help="file of answers: those in it are not asked again, new ones are added")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print(section(Path(), given.kinds, given.limit, given.rows))
+    print(section(Path(), given.kinds or tuple(KINDS), given.limit, given.rows))
 
 
 _TEXT = """Transformers with MLPs and random weights (seed 0; what writes into the stream is

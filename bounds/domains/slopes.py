@@ -21,7 +21,9 @@ from bounds.domains.difference import Pair, Steering
 from bounds.domains.relax import Relaxation, relaxation
 from bounds.domains.split import Limits
 from bounds.domains.trace import Trace
+from bounds.graph import Node
 from bounds.ops.base import Elementwise, Joint, Lines
+from bounds.region import Box
 from bounds.rounding import gamma
 
 __all__ = ["Result", "Tuned", "glance", "tune"]
@@ -87,26 +89,28 @@ def tune(
     best = _proven(trace, start, combine, limits, None, chosen)
     if steps == 0:
         return best
-    tuned = _initial(trace, limits, chosen, warm, len(p))
+    frees = _frees(trace)
+    tuned = _initial(trace, frees, limits, chosen, warm, len(p))
     free = [value for group in tuned.groups() for value in group.values()]
     if not free:
         return best
 
     def goal() -> Tensor:
-        pair = difference.pull_back(_with(trace, tuned), start, "greedy", None, _steering(tuned, limits, charged=False))
+        pair = difference.pull_back(_with(trace, frees, tuned), start, "greedy", None, _steering(tuned, limits, charged=False))
         return combine(_least(trace, pair))
 
-    ascend(free, goal, lambda: _clamp(trace, tuned), steps, rate, expired)
+    ascend(free, goal, lambda: _clamp(frees, tuned), steps, rate, expired)
     found = _proven(trace, start, combine, limits, tuned, None)
     return Result(torch.maximum(best.margin, found.margin), found.worst, found.losses, tuned)
 
 
-def glance(trace: Trace, limits: Limits, p: Tensor, q: Tensor, combine: Callable[[Tensor], Tensor], tuned: Tuned) -> Tensor:
-    """About what `tune` would find without a step from `tuned`. No proof: rounding is left out. Shape: `(batch,)`."""
+def glance(trace: Trace, limits: Limits, p: Tensor, q: Tensor, tuned: Tuned) -> Pair:
+    """About what `tune` would find without a step from `tuned`: forms over the input. No proof: rounding is left out."""
     with torch.no_grad():
         start = difference.start(trace.graph.output, p, q)
-        pair = difference.pull_back(_with(trace, tuned), start, "greedy", None, _steering(tuned, limits, charged=False))
-        return combine(_least(trace, pair))
+        return difference.pull_back(
+            _with(trace, _frees(trace), tuned), start, "greedy", None, _steering(tuned, limits, charged=False)
+        )
 
 
 def _least(trace: Trace, pair: Pair) -> Tensor:
@@ -128,7 +132,7 @@ def _proven(
     losses: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     with torch.no_grad():
         steering = Steering(losses=losses, chosen=chosen) if tuned is None else replace(_steering(tuned, limits), losses=losses)
-        shaped = trace if tuned is None else _with(trace, tuned)
+        shaped = trace if tuned is None else _with(trace, _frees(trace), tuned)
         pair = difference.pull_back(shaped, start, "greedy", None, steering)
         forms = difference.concretize(shaped, pair)
         margin, a = combine(forms), pair.model.get(trace.graph.input)
@@ -138,28 +142,56 @@ def _proven(
     return Result(margin, a[torch.arange(len(a), device=a.device), row], losses, Tuned() if tuned is None else tuned)
 
 
-def _ranges(trace: Trace, stream: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each elementwise node, the range of slopes through the origin that its lower line may have; for each joint one, that
-    of what chooses its planes."""
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-    read = trace.read if stream == "circuit" else trace.model.read if trace.model is not None else {}
-    for node in trace.graph.nodes:
-        if isinstance(node.op, Elementwise | Joint) and (stream == "model" or node.inputs[0] in trace.delta):
-            box, op = read[node.inputs[0]], node.op
+@dataclass(frozen=True, slots=True, eq=False)
+class _Free:
+    """What an elementwise or joint node lets a caller choose: slopes of its lower line through the origin, or what chooses its
+    planes, from `least` to `most`. `lines`: its lines, the lower one through the origin where it is `free`."""
+
+    node: Node
+    least: Tensor
+    most: Tensor
+    free: Tensor
+    lines: Relaxation
+
+    def chosen(self, value: Tensor, box: Box) -> Relaxation:
+        """The relaxation at a choice."""
+        if not isinstance(self.lines, Lines):
+            assert isinstance(self.node.op, Joint)
+            return relaxation(self.node.op, box, value)
+        return Lines(torch.where(self.free, value, self.lines.al), self.lines.bl, self.lines.au, self.lines.bu)
+
+
+_Frees = Mapping[tuple[str, str], _Free]
+"""By stream and node."""
+
+
+def _frees(trace: Trace) -> _Frees:
+    assert trace.model is not None
+    found: dict[tuple[str, str], _Free] = {}
+    for stream, of in (("model", trace.model), ("circuit", trace)):
+        for node in trace.graph.nodes:
+            op = node.op
+            if not isinstance(op, Elementwise | Joint) or (stream == "circuit" and node.inputs[0] not in trace.delta):
+                continue
+            box = of.read[node.inputs[0]]
             span = op.freedom(box.lower, box.upper) if isinstance(op, Joint) else op.free_slopes(box.lower, box.upper)
-            if span is not None and bool((span[0] < span[1]).any()):
-                found[node.name] = span
+            if span is None or not bool((free := span[0] < span[1]).any()):
+                continue
+            lines = of.lines(node)
+            if isinstance(lines, Lines):
+                lines = Lines(lines.al, torch.where(free, 0.0, lines.bl), lines.au, lines.bu)
+            found[stream, node.name] = _Free(node, *span, free, lines)
     return found
 
 
-def _initial(trace: Trace, limits: Limits, chosen: Mapping[str, Tensor], warm: Tuned | None, batch: int) -> Tuned:
-    assert trace.model is not None
+def _initial(
+    trace: Trace, frees: _Frees, limits: Limits, chosen: Mapping[str, Tensor], warm: Tuned | None, batch: int
+) -> Tuned:
     tuned = Tuned()
-    for stream, into, of in (("model", tuned.model, trace.model), ("circuit", tuned.circuit, trace)):
-        for name, (least, _) in _ranges(trace, stream).items():
-            lines = of.lines(trace.graph.node[name])
-            first = lines.al if isinstance(lines, Lines) else torch.zeros_like(least)
-            into[name] = first.detach().expand(batch, *first.shape[1:]).clone()
+    for (stream, name), free in frees.items():
+        first = free.lines.al if isinstance(free.lines, Lines) else torch.zeros_like(free.least)
+        into = tuned.model if stream == "model" else tuned.circuit
+        into[name] = first.detach().expand(batch, *first.shape[1:]).clone()
     for name, w in chosen.items():
         if bool(trace.difference(trace.graph.node[name])[1].any()) and w.dim() > 1:
             tuned.weights[name] = w.detach().to(trace.graph.dtype).mean(1, keepdim=True).clone()
@@ -172,18 +204,16 @@ def _initial(trace: Trace, limits: Limits, chosen: Mapping[str, Tensor], warm: T
             for key, value in theirs.items():
                 if key in mine:
                     mine[key] = value.to(mine[key]).clone()  # pyright: ignore[reportArgumentType]
-        _clamp(trace, tuned)
+        _clamp(frees, tuned)
     return tuned
 
 
-def _clamp(trace: Trace, tuned: Tuned) -> None:
+def _clamp(frees: _Frees, tuned: Tuned) -> None:
     """Back into the ranges in which every value gives a sound bound."""
     with torch.no_grad():
-        for stream, values in (("model", tuned.model), ("circuit", tuned.circuit)):
-            ranges = _ranges(trace, stream)
-            for name, value in values.items():
-                if name in ranges:
-                    value.copy_(torch.minimum(torch.maximum(value, ranges[name][0]), ranges[name][1]))
+        for (stream, name), free in frees.items():
+            value = (tuned.model if stream == "model" else tuned.circuit)[name]
+            value.copy_(torch.minimum(torch.maximum(value, free.least), free.most))
         for value in tuned.weights.values():
             value.clamp_(0, 1)
         for group in (tuned.above, tuned.below):
@@ -191,29 +221,18 @@ def _clamp(trace: Trace, tuned: Tuned) -> None:
                 value.clamp_(min=0)
 
 
-def _with(trace: Trace, tuned: Tuned) -> Trace:
+def _with(trace: Trace, frees: _Frees, tuned: Tuned) -> Trace:
     """The trace with its free lower lines tilted."""
     assert trace.model is not None
-    model = replace(trace.model, _lines=_tilted(trace, "model", trace.model, tuned.model), _rounding={})
-    return replace(trace, model=model, _lines=_tilted(trace, "circuit", trace, tuned.circuit), _rounding={})
+    model = replace(trace.model, _lines=_tilted("model", trace.model, frees, tuned.model), _rounding={})
+    return replace(trace, model=model, _lines=_tilted("circuit", trace, frees, tuned.circuit), _rounding={})
 
 
-def _tilted(trace: Trace, stream: str, of: Trace, slopes: Mapping[str, Tensor]) -> dict[str, Relaxation]:
-    ranges = _ranges(trace, stream)
+def _tilted(stream: str, of: Trace, frees: _Frees, slopes: Mapping[str, Tensor]) -> dict[str, Relaxation]:
     lines = dict(of._lines)  # pyright: ignore[reportPrivateUsage]
-    for name, slope in slopes.items():
-        if name not in ranges:  # settled in all of the batch, though not where the slopes were found
-            continue
-        node = trace.graph.node[name]
-        old = of.lines(node)
-        if isinstance(node.op, Joint):
-            lines[name] = relaxation(node.op, of.read[node.inputs[0]], slope)
-            continue
-        assert isinstance(old, Lines)
-        free = ranges[name][0] < ranges[name][1]
-        lines[name] = Lines(
-            torch.where(free, slope, old.al), torch.where(free, torch.zeros_like(old.bl), old.bl), old.au, old.bu
-        )
+    for (whose, name), free in frees.items():
+        if whose == stream and name in slopes:
+            lines[name] = free.chosen(slopes[name], of.read[free.node.inputs[0]])
     return lines
 
 

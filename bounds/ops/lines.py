@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def intercept_above(slope: Tensor, *points: tuple[Tensor, Tensor]) -> Tensor:
     """Least float `b` found with `slope*t + b >= f` at each point `(t, f)`, in real arithmetic."""
     error = gamma(2, slope.dtype)
     needed = [f - slope * t + error * (f.abs() + (slope * t).abs()) for t, f in points]
-    return up(torch.stack(needed).amax(0) if len(needed) > 1 else needed[0])
+    return up(reduce(torch.maximum, needed))
 
 
 def intercept_below(slope: Tensor, *points: tuple[Tensor, Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ from bounds.domains.trace import Trace
 from bounds.query import Query
 from bounds.region import Box
 from bounds.tokens import Tokens
-from verify.branch.ahead import ranked
+from verify.branch.ahead import Ahead
 from verify.branch.choices import Choice, choices, has_choices
 from verify.branch.goals import Forms, goals, proven, stacked
 from verify.branch.queue import Part, Queue
@@ -113,9 +113,9 @@ class Branching:
         self.by_input = not has_choices(query.region) and int((box.lower < box.upper).sum()) <= _FEW_INPUTS
 
     @cached_property
-    def _rough(self) -> Trace:
-        """`base` in single precision, for looking ahead; not made where bounds of the whole region are enough."""
-        return self.base.to(torch.float32)
+    def _ahead(self) -> Ahead:
+        """Looks in single precision; not made where bounds of the whole region are enough."""
+        return Ahead(self.base.to(torch.float32))
 
     def _traced(self) -> Trace:
         model = model_trace(self.query.graph, self.query.region, self.memory)
@@ -174,9 +174,8 @@ class Branching:
         for part in taken:
             assert part.next is not None
             for side in (1, -1):
-                halves.append(
-                    Part(part.goal, (*part.splits, replace(part.next, side=side)), part.bound, None, part.good, part.warm)
-                )
+                half = replace(part.next, side=side)
+                halves.append(Part(part.goal, (*part.splits, half), part.bound, good=part.good, warm=part.warm))
         return halves
 
     def _bounded(self, parts: Sequence[Part], expired: Callable[[], bool]) -> Progress:
@@ -246,7 +245,7 @@ class Branching:
         for i, fresh in zip(rows, candidates(batch.trace, batch.result, 4 * self.look, rows), strict=True):
             held = [split for split in batch.parts[i].good if still_open(batch.trace, i, split)]
             lists[i] = [*dict.fromkeys([*held, *fresh])][: self.look if held else 4 * self.look]
-        order = ranked(self._rough, batch.limits, batch.forms, batch.result, lists)
+        order = self._ahead.ranked(batch.limits, batch.forms, batch.result, lists)
         for part, splits in zip(batch.parts, order, strict=True):
             if part.next is not None:
                 continue
