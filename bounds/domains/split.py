@@ -76,11 +76,16 @@ def split_trace(base: Trace, limits: Limits, batch: int, fronts: Fronts | None =
         _rounding={},
     )
     trace.value[graph.input] = trace.read[graph.input] = model.read[graph.input]
+    moved: set[str] = set(changed)
     for node in graph.nodes:
         name = node.name
         if name not in base.delta:
             trace.value[name] = trace.read[name] = model.value[name]
             continue
+        if not moved & {name, *node.inputs, base.sources.get(name, name)} and name not in limits.circuit:
+            trace.value[name], trace.read[name], trace.delta[name] = base.value[name], base.read[name], base.delta[name]
+            continue
+        moved.add(name)
         inputs = [trace.read[x] for x in node.inputs]
         touched = any(x in trace.delta for x in node.inputs)
         box = interval.image(node, inputs).intersect(base.value[name]) if touched else model.value[name]

@@ -147,7 +147,7 @@ def least_of(trace: Trace, pair: Pair, constraints: tuple[Tensor, Tensor] | None
         low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
     held = a - low.unsqueeze(2) * w
     found = pair.constant - low * k + (held * center).sum(2) - (held.abs() * radius).sum(2)
-    return torch.maximum(found, free)
+    return torch.where(found > free, found, free)  # where an element has no finite form, that says nothing
 
 
 def _score(worse: Tensor, better: Tensor) -> Tensor:
