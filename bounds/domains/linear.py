@@ -13,6 +13,7 @@ Source: Zhang et al. 2018 (CROWN), arXiv:1811.00866; Xu et al. 2020, arXiv:2002.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,12 +22,12 @@ from torch import Tensor
 
 from bounds.domains.relax import below, dot, select
 from bounds.domains.trace import Trace
-from bounds.graph import Node
+from bounds.graph import Graph, Node
 from bounds.ops.base import Affine, Nonlinear, Planes
 from bounds.region import Box
 from bounds.rounding import down, gamma
 
-__all__ = ["Form", "added", "concretize", "patched", "pull_back", "start"]
+__all__ = ["Form", "added", "concretize", "elements", "patched", "pull_back", "start"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +62,14 @@ def start(name: str, coefficients: Tensor) -> Form:
     """Forms of one tensor. Shape: `(circuits, rows, *shape)`."""
     zero = coefficients.new_zeros(coefficients.shape[:2])
     return Form({name: coefficients}, zero, zero, frozenset({name}))
+
+
+def elements(graph: Graph, name: str, at: Tensor) -> Form:
+    """A form for each of some elements of a tensor's computed values, shared by all circuits. Shape: `at` `(rows,)`."""
+    shape = graph.shape(name)
+    units = torch.zeros((len(at), math.prod(shape)), dtype=graph.dtype, device=graph.device)
+    units[torch.arange(len(at)), at] = 1
+    return start(name, units.reshape(1, len(at), *shape))
 
 
 def pull_back(trace: Trace, form: Form, which: Tensor | None = None, stop: Callable[[Node], bool] | None = None) -> Form:

@@ -196,12 +196,9 @@ def _shared_rows(trace: Trace, node: Node, needed: Tensor) -> tuple[linear.Form,
     """
     graph = trace.graph
     union = needed.any(0).nonzero().squeeze(1)
-    size = needed.shape[1]
-    units = torch.zeros((1, len(union), size), dtype=graph.dtype, device=graph.device)
-    units[0, torch.arange(len(union)), union] = 1
-    form = linear.start(node.name, units.reshape(1, len(union), *node.shape))
+    form = linear.elements(graph, node.name, union)
     form = linear.pull_back(trace, form, stop=lambda n: isinstance(n.op, Nonlinear) or n.name in trace.kept)
-    position = torch.zeros(size, dtype=torch.long, device=graph.device)
+    position = torch.zeros(needed.shape[1], dtype=torch.long, device=graph.device)
     position[union] = torch.arange(len(union), device=graph.device)
     return form, position
 

@@ -100,7 +100,7 @@ def tune(
         return combine(_least(trace, pair))
 
     ascend(free, goal, lambda: _clamp(frees, tuned), steps, rate, expired)
-    found = _proven(trace, start, combine, limits, tuned, None)
+    found = _proven(_with(trace, frees, tuned), start, combine, limits, tuned, None)
     return Result(torch.maximum(best.margin, found.margin), found.worst, found.losses, tuned)
 
 
@@ -129,12 +129,12 @@ def _proven(
     tuned: Tuned | None,
     chosen: dict[str, Tensor] | None,
 ) -> Result:
+    """Bounds with rounding charged. With `tuned`, whose multipliers count, the trace is one that it has tilted."""
     losses: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     with torch.no_grad():
         steering = Steering(losses=losses, chosen=chosen) if tuned is None else replace(_steering(tuned, limits), losses=losses)
-        shaped = trace if tuned is None else _with(trace, _frees(trace), tuned)
-        pair = difference.pull_back(shaped, start, "greedy", None, steering)
-        forms = difference.concretize(shaped, pair)
+        pair = difference.pull_back(trace, start, "greedy", None, steering)
+        forms = difference.concretize(trace, pair)
         margin, a = combine(forms), pair.model.get(trace.graph.input)
         if a is None:
             a = forms.new_zeros((*forms.shape, *trace.graph.input_shape))

@@ -109,14 +109,12 @@ class Ahead:
                 fresh.setdefault((split.stream, split.tensor), {})[split.at] = None
         for (stream, tensor), places in fresh.items():
             trace = self.base if stream == "circuit" or self.base.model is None else self.base.model
-            shape = graph.shape(tensor)
             for at in torch.tensor(list(places)).split(_ROWS // 2):
-                units = torch.zeros((len(at), int(torch.Size(shape).numel())), dtype=graph.dtype, device=graph.device)
-                units[torch.arange(len(at)), at] = 1
-                start = linear.start(tensor, torch.cat([units, -units]).reshape(1, 2 * len(at), *shape))
-                form = linear.pull_back(trace, start)
+                rows, sign = torch.arange(len(at)).repeat(1, 2), torch.ones(1, 2 * len(at), dtype=graph.dtype)
+                sign[0, len(at) :] = -1
+                form = linear.pull_back(trace, linear.elements(graph, tensor, at).pick(rows, sign))
                 a = form.pending.get(graph.input)
-                a = units.new_zeros((2 * len(at), size)) if a is None else a[0].flatten(1)
+                a = sign.new_zeros((2 * len(at), size)) if a is None else a[0].flatten(1)
                 lower, upper = a.chunk(2)
                 least, greatest = form.constant[0].chunk(2)
                 for i, place in enumerate(at.tolist()):
