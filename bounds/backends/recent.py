@@ -12,9 +12,6 @@ from bounds.domains.trace import Trace
 
 __all__ = ["Recent"]
 
-_LINES = 3
-"""A trace with what is worked out from its boxes takes about so many times the room of the boxes."""
-
 
 @dataclass(eq=False)
 class Recent:
@@ -33,17 +30,10 @@ class Recent:
 
     def put(self, method: str, masks: Tensor, trace: Trace) -> None:
         """Hold a trace; those asked for longest ago make room."""
-        self._held[_key(method, masks)] = trace, _LINES * _size(trace)
+        self._held[_key(method, masks)] = trace, trace.bytes
         while len(self._held) > 1 and sum(size for _, size in self._held.values()) > self.room:
             self._held.popitem(last=False)
 
 
 def _key(method: str, masks: Tensor) -> tuple[str, tuple[int, ...], bytes]:
     return method, tuple(masks.shape), masks.to(torch.uint8).cpu().numpy().tobytes()
-
-
-def _size(trace: Trace) -> int:
-    """Bytes of a trace's own boxes: those that are the model's are not counted."""
-    model = set() if trace.model is None else {id(box) for box in trace.model.value.values()}
-    boxes = {id(box): box for held in (trace.value, trace.read, trace.delta) for box in held.values()}
-    return sum(2 * box.lower.numel() * box.lower.element_size() for key, box in boxes.items() if key not in model)

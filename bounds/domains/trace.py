@@ -18,6 +18,9 @@ from bounds.rounding import gamma, tiny
 
 __all__ = ["Trace"]
 
+_LINES = 3
+"""A trace with what is worked out from its boxes takes about so many times the room of the boxes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -46,6 +49,13 @@ class Trace:
     def batch(self) -> int:
         """How many circuits."""
         return max((len(kept) for kept in self.kept.values()), default=1)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds beside the model's, about."""
+        model = set() if self.model is None else {id(box) for box in self.model.value.values()}
+        boxes = {id(box): box for held in (self.value, self.read, self.delta) for box in held.values()}
+        return _LINES * sum(2 * b.lower.numel() * b.lower.element_size() for key, b in boxes.items() if key not in model)
 
     def to(self, dtype: torch.dtype) -> Trace:
         """The same in another precision, boxes rounded outward and constants to the nearest. For guides: of the graph as it was

@@ -61,6 +61,11 @@ class Queue:
         return len(self._held) + self._waiting
 
     @property
+    def bytes(self) -> int:
+        """Memory that it holds, about."""
+        return self._bytes
+
+    @property
     def waiting(self) -> int:
         """How many parts are written out."""
         return self._waiting

@@ -99,6 +99,7 @@ class Branching:
     _rest: float = math.inf
     _waiting: int = 0
     _count: int = 0
+    _cut: bool = True
 
     def __post_init__(self) -> None:
         query = self.query
@@ -131,6 +132,16 @@ class Branching:
         """Parts without a proof yet."""
         return len(self._parts) + self._taken + self._waiting
 
+    @property
+    def whole(self) -> bool:
+        """Whether it can go on: its root is bounded, and an exception cut no step off and lost the parts that it had taken."""
+        return not self._cut
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds, about."""
+        return self._parts.bytes + self.base.bytes
+
     def root(self, expired: Callable[[], bool] = lambda: False) -> Progress:
         """Bound the whole region, goal by goal, but for those that are proven."""
         known = [-math.inf if self.forms is None else proven(self.query.margins, goal, self.forms) for goal in self.goals]
@@ -143,15 +154,19 @@ class Branching:
             self._known, self._taken = min(part.bound for part in batch), len(batch)
             self._rest, self._waiting = min((part.bound for part in rest), default=math.inf), len(rest)
             found.append(self._bounded(batch, expired))
+        self._cut = False
         none = torch.zeros((0, *self.query.graph.input_shape), dtype=self.query.graph.dtype, device=self.query.graph.device)
         return Progress(self.bound, self.open, self._count, torch.cat([none, *(progress.candidates for progress in found)]))
 
     def step(self, expired: Callable[[], bool] = lambda: False) -> Progress:
         """Split the worst open parts and bound the halves."""
+        self._cut = True
         while True:
             taken = self._take()
             try:
-                return self._bounded(self._halves(taken), expired)
+                progress = self._bounded(self._halves(taken), expired)
+                self._cut = False
+                return progress
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error) or len(taken) == 1:
                     raise

@@ -15,6 +15,7 @@ from torch import Tensor
 from bounds.backends.base import Bounder
 from bounds.backends.milp import Candidate, refusal
 from bounds.backends.native import Native, NativeBounder
+from verify.branch.kept import Branchings
 from verify.branch.run import Branching
 from verify.ladder.cost import Cost, Work
 from verify.ladder.exact import MOST_KINKS, SMALL_KINKS, Exact
@@ -46,13 +47,21 @@ class Closing:
     Branch and bound runs here; on a second core the exact program, or where there is none (no piecewise-linear network) a long
     attack, runs beside it, and the first decision stops the other. On one core the exact program has its turn first, for half
     of the time. Each rung's time in the tally is wall-clock time; that of a stretch that two share is split between them by the
-    processor time that they took. Made for one round; programs are kept for it.
+    processor time that they took. Made for one round; programs are kept for it. A circuit left open by branch and bound is put
+    to `branchings`, and goes on from there when it is asked about again.
     """
 
     def __init__(
-        self, evidence: Evidence, tally: Tally, bounder: Callable[[], Bounder | None], climbing: Round, cores: int
+        self,
+        evidence: Evidence,
+        tally: Tally,
+        bounder: Callable[[], Bounder | None],
+        climbing: Round,
+        branchings: Branchings,
+        cores: int,
     ) -> None:
-        self.evidence, self.tally, self.bounder, self.climbing, self.cores = evidence, tally, bounder, climbing, cores
+        self.evidence, self.tally, self.bounder, self.climbing = evidence, tally, bounder, climbing
+        self.branchings, self.cores = branchings, cores
         self._programs: dict[int, Exact | None] = {}
 
     def quick(self, i: int, part: Budget) -> None:
@@ -141,24 +150,37 @@ class Closing:
     def _split(self, i: int, part: Budget, beside: tuple[Beside, _Task] | None) -> str:
         """Branch and bound on one circuit, until it is decided, nothing is open or time is up. What runs beside it is heard
         when it ends. Returns the name of the rung that decided, if one did."""
+        mask = self.climbing.masks[i : i + 1].to(self.evidence.query.graph.device)
+        branching = self.branchings.take(mask, lambda: self._branching(i, mask))
+        try:
+            return self._branched(i, branching, part, beside)
+        finally:
+            if self.climbing.verdicts[i] is None:
+                self.branchings.put(mask, branching)
+
+    def _branching(self, i: int, mask: Tensor) -> Branching:
+        return Branching(self.evidence.query, mask, traced=self._tightest.trace(mask), forms=self.climbing.forms[i])
+
+    def _branched(self, i: int, branching: Branching, part: Budget, beside: tuple[Beside, _Task] | None) -> str:
         evidence, decider = self.evidence, SPLITTING
-        mask = self.climbing.masks[i : i + 1].to(evidence.query.graph.device)
 
         def stop() -> bool:
             return part.expired or (beside is not None and beside[0].finished)
 
-        branching = Branching(evidence.query, mask, traced=self._tightest.trace(mask), forms=self.climbing.forms[i])
-        progress = branching.root(stop)
         for step in count():
+            fresh = not branching.whole
+            candidates: Tensor | None = None
+            if fresh or branching.open:
+                with part.finishing():
+                    candidates = (branching.root(stop) if fresh else branching.step(stop)).candidates
             if beside is not None and beside[0].finished:
                 thread, task = beside
                 beside = None
                 thread.outcome()
                 task.take()
                 decider = task.name if self.climbing.verdicts[i] is not None else decider
-            if self.climbing.verdicts[i] is None and step % _LOOK == 0:
-                points = self._sampled(progress.candidates, step)
-                self._descend(i, points, step)
+            if self.climbing.verdicts[i] is None and step % _LOOK == 0 and candidates is not None:
+                self._descend(i, self._sampled(candidates, step), step)
             if self.climbing.verdicts[i] is None:
                 evidence.proved(self.climbing, i, branching.bound, f"{SPLITTING} bounds")
             if self.climbing.verdicts[i] is not None:
@@ -170,8 +192,6 @@ class Closing:
                 if beside is None:
                     break
                 time.sleep(_POLL_S)  # nothing left to split, and the other may still find an answer
-                continue
-            progress = branching.step(stop)
         return ""
 
     def _sampled(self, candidates: Tensor, step: int) -> Points:

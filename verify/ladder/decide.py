@@ -15,6 +15,7 @@ from bounds.backends.milp import refusal
 from bounds.backends.native import Native
 from bounds.query import Query
 from specs.encode import Claim, Problem
+from verify.branch.kept import Branchings
 from verify.ladder.boxes import BoxRung
 from verify.ladder.close import SPLITTING, Closing, ExactRung
 from verify.ladder.cost import Cost
@@ -48,7 +49,8 @@ def _silent(_rung: str) -> None:
 
 
 class Ladder:
-    """Decides circuits on one claim. Keeps the claim's witnesses and opened backends from call to call.
+    """Decides circuits on one claim. Keeps the claim's witnesses, opened backends and unfinished branch and bound from call to
+    call.
 
     `problem` is what the claim is part of or, for a question without a circuit, how a point is replayed on the original.
     `backends` are bound rungs by name. With `skip_refusals` a backend that refuses the graph is left out and says so in the
@@ -84,6 +86,7 @@ class Ladder:
         self.evidence = Evidence(problem, claim, device, seed, measure)
         self._cost = Cost(self.evidence.query, self.tally)
         self._openings = Openings(self.evidence, skip_refusals)
+        self._branchings = Branchings()
         self._cores = cores_here() if cores is None else cores
 
     @property
@@ -125,7 +128,7 @@ class Ladder:
         """
         self.tally.asked += len(climbing.masks)
         attacks_until = self.tally.time_s("attack") + ATTACK_SHARE * budget.remaining()
-        closing = Closing(self.evidence, self.tally, self._native, climbing, self._cores)
+        closing = Closing(self.evidence, self.tally, self._native, climbing, self._branchings, self._cores)
         rungs = self._rungs(lambda: attacks_until - self.tally.time_s("attack"), closing, climbing.masks)
         rungs = rungs if reach == "proof" else rungs[: 1 if reach == "pool" else 2]
         try:

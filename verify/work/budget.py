@@ -72,7 +72,7 @@ class Budget:
 
     def part(self, share: float) -> Budget:
         """A budget that begins now: `share` of what is left (at least a microsecond, so that it can be made at all)."""
-        return Budget(max(self.remaining() * share, 1e-6), self.hard)
+        return Budget(max(self.remaining() * share, 1e-6), self.hard, whole=self.whole)
 
     @contextmanager
     def shared(self) -> Generator[None, None, None]:
@@ -85,18 +85,34 @@ class Budget:
             return
         began = time.monotonic()
         try:
-            with self.whole.part(_SHARED).enforced():
+            with self.whole.part(_SHARED)._ringing(counted=False):
                 yield
         finally:
             self._lent.append(time.monotonic() - began)
 
     @contextmanager
+    def finishing(self) -> Generator[None, None, None]:
+        """Inside the block nothing is cut off before a quarter of what is left of the whole is spent, though its time counts:
+        for a step that reads the clock itself, and is worth nothing cut off. Without a whole it is cut off as ever."""
+        if self.whole is None:
+            yield
+            return
+        with self.whole.part(_SHARED).enforced():
+            yield
+
+    @contextmanager
     def enforced(self) -> Generator[None, None, None]:
         """Raise `TimeUp` inside the block once nothing is left, where the budget is hard and this is the main thread.
 
-        A step in native code is only left when that code returns, an import when it is done. Timers that were set before are
-        put back.
+        A step in native code is only left when that code returns, an import when it is done. A timer that was set before goes
+        on behind it, with what it has left then.
         """
+        with self._ringing(counted=True):
+            yield
+
+    @contextmanager
+    def _ringing(self, counted: bool) -> Generator[None, None, None]:
+        """As `enforced`; `counted`: whether time inside counts for a timer that was set before."""
         if not self.hard or not _has_timer():
             yield
             return
@@ -107,10 +123,14 @@ class Budget:
                 return
             raise TimeUp
 
+        began = time.monotonic()
         handler = signal.signal(signal.SIGALRM, stop)
         delay, interval = signal.setitimer(signal.ITIMER_REAL, min(max(self.remaining(), 1e-6), _LONGEST))
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, delay, interval)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
+            if delay > 0:
+                spent = time.monotonic() - began if counted else 0.0
+                signal.setitimer(signal.ITIMER_REAL, max(delay - spent, 1e-6), interval)

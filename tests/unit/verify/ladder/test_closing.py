@@ -13,6 +13,8 @@ import torch
 
 from specs.encode import Problem
 from tests.nets import asked, random_net
+from verify.branch.kept import Branchings
+from verify.branch.run import Branching
 from verify.ladder.close import EXACT, SPLITTING, Closing
 from verify.ladder.decide import Ladder
 from verify.ladder.exact import Exact
@@ -106,7 +108,7 @@ def test_branch_and_bound_stops_the_program(wide: Any, monkeypatch: pytest.Monke
 class Endless:
     """Branch and bound that proves nothing and always has more to do."""
 
-    bound, open = -1.0, 1
+    bound, open, whole, bytes = -1.0, 1, False, 0
 
     def __init__(self, query: Any, mask: Any, traced: Any, forms: Any) -> None:
         self.query = query
@@ -114,6 +116,7 @@ class Endless:
     def root(self, expired: Callable[[], bool]) -> Any:
         from verify.branch.run import Progress
 
+        self.whole = True
         return Progress(-1.0, 1, 0, self.query.region.box().center.unsqueeze(0))
 
     def step(self, expired: Callable[[], bool]) -> Any:
@@ -196,3 +199,57 @@ def test_a_program_is_made_once(wide: Any, monkeypatch: pytest.MonkeyPatch) -> N
     problem, mask = wide(1.05 * deviation(wide))
     alone(problem, 1).decide(mask, Budget(60))
     assert made == [0]
+
+
+def test_what_is_left_open_goes_on_where_it_was(wide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked again and again with too little time, branch and bound bounds the whole region once and comes to its end."""
+    no_program(monkeypatch)
+    roots: list[Branching] = []
+    root = Branching.root
+    monkeypatch.setattr(Branching, "root", lambda self, expired: roots.append(self) or root(self, expired))  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(Exact, "run", lambda _, expired: None)
+    problem, mask = wide(1.01 * deviation(wide))
+    up, kept, turns = alone(problem), Branchings(), 0
+    climbing = Round(mask)
+    while climbing.verdicts[0] is None and turns < 1000:
+        turns += 1
+        Closing(up.evidence, up.tally, lambda: None, climbing, kept, 1).run(0, Budget(1e-6))
+    assert isinstance(climbing.verdicts[0], Certified) and climbing.rungs == [SPLITTING]
+    assert len(roots) == 1 and turns > 1
+
+
+def test_branch_and_bound_that_was_cut_off_in_a_step_begins_anew(wide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, mask = wide(1.01 * deviation(wide))
+    query = problem.claims[0].query
+    branching, kept = Branching(query, mask, batch=2), Branchings()
+    branching.root()
+    kept.put(mask, branching)
+    assert kept.take(mask, lambda: Branching(query, mask)) is branching
+    bounded = Branching._bounded
+
+    def cut(_self: Branching, _parts: Any, _expired: Any) -> Any:
+        raise TimeUp
+
+    monkeypatch.setattr(Branching, "_bounded", cut)
+    before, parts = branching.bound, branching.open
+    with pytest.raises(TimeUp):
+        branching.step()
+    assert branching.bound <= before and branching.open == parts and not branching.whole
+    kept.put(mask, branching)
+    monkeypatch.setattr(Branching, "_bounded", bounded)
+    assert kept.take(mask, lambda: Branching(query, mask)) is not branching
+
+
+def test_branchings_make_room(wide: Any) -> None:
+    problem, mask = wide(1.01 * deviation(wide))
+    query = problem.claims[0].query
+    kept, held = Branchings(), [Branching(query, mask) for _ in range(2)]
+    for branching in held:
+        branching.root()
+    kept.room = max(branching.bytes for branching in held)
+    other = mask.clone()
+    other[0, 1] = ~other[0, 1]
+    kept.put(mask, held[0])
+    kept.put(other, held[1])
+    assert kept.take(other, lambda: Branching(query, mask)) is held[1]
+    assert kept.take(mask, lambda: Branching(query, mask)) is not held[0]

@@ -46,6 +46,27 @@ def test_what_is_shared_ends_with_a_quarter_of_the_whole() -> None:
     assert part.remaining() > 999
 
 
+def test_a_step_is_finished_on_the_questions_own_time() -> None:
+    part = Budget(0.05, hard=True, whole=Budget(100.0, hard=True))
+    done = False
+    with pytest.raises(TimeUp), part.enforced():
+        with part.finishing():
+            _busy(0.1)
+            done = True
+        _busy(10.0)
+    assert done and part.expired
+
+
+def test_time_inside_counts_for_the_timer_outside() -> None:
+    outer = Budget(0.1, hard=True)
+    began = time.monotonic()
+    with pytest.raises(TimeUp), outer.enforced():
+        for _ in range(100):
+            with Budget(10.0, hard=True).enforced():
+                _busy(0.02)
+    assert time.monotonic() - began < 1.5
+
+
 def _busy(time_s: float) -> None:
     until = time.monotonic() + time_s
     while time.monotonic() < until:
