@@ -34,7 +34,7 @@ from verify.ladder.choice import chosen
 from verify.ladder.decide import Ladder
 from verify.minimize.orders import importance
 from verify.search.run import Search
-from verify.verdict import Certified
+from verify.verdict import Certified, Falsified, Unknown
 from verify.witness.attack import attack
 from verify.witness.evidence import Evidence
 from verify.work.budget import Budget
@@ -68,20 +68,29 @@ class Size:
 
 
 BASE = Size()
+_LATE = 1.1
+"""An answer counts that comes after so many times the limit."""
+
 LEAST, MOST = Size(1, PER_HEAD, 2, 1e-4), Size(64, 512, 256, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A question's answer: whether it was proven, by what, and in how many seconds of this process's own time."""
+    """A question's answer: whether the claim was proven or refuted, by what, and in how many seconds of this process's own
+    time. A step that is not cut off may end after the limit."""
 
     kind: str
     size: Size
     limit_s: float
-    decided: bool
+    answer: Literal["proven", "refuted", "open"]
     by: str
     cpu_s: float
     wall_s: float
+
+    @property
+    def proven(self) -> bool:
+        """Whether the claim was proven, and in time."""
+        return self.answer == "proven" and self.cpu_s <= _LATE * self.limit_s
 
 
 Known: TypeAlias = dict[tuple[str, Size, float], Outcome]
@@ -155,13 +164,14 @@ def ask(kind: str, size: Size, limit_s: float) -> Outcome:
     problem, least = problem_of(kind, size)
     began, at, budget = time.process_time(), time.monotonic(), _Own(limit_s)
     if kind == "minimality":
-        decided, by = _minimal(problem, budget)
+        proven, by = _minimal(problem, budget)
+        answer = "proven" if proven else "open"
     else:
         ladder = Ladder(problem, problem.claims[0], chosen("auto", "cpu"), split=True, skip_refusals=True)
         decision = ladder.decide(_without(problem, least), budget)[0]
-        decided, by = isinstance(decision.verdict, Certified), ", ".join(said(decision)[0::2])
-    cpu_s = time.process_time() - began
-    return Outcome(kind, size, limit_s, decided and cpu_s <= 1.1 * limit_s, by, cpu_s, time.monotonic() - at)
+        answer = _ANSWERS[type(decision.verdict)]
+        by = ", ".join(said(decision)[0::2])
+    return Outcome(kind, size, limit_s, answer, by, time.process_time() - began, time.monotonic() - at)
 
 
 def _minimal(problem: Problem, budget: Budget) -> tuple[bool, str]:
@@ -184,12 +194,13 @@ def _scaled(size: Size, axis: Axis, factor: float) -> Size:
 
 def reached(kind: str, axis: Axis, limit_s: float, known: Known) -> Iterator[Outcome]:
     """The questions along an axis, as they are answered: doubled from the base (or halved, where not even that is proven) up to
-    the first that is not proven, and one between. What is `known` is not asked again, nor what took less than the limit."""
+    the first that is not proven, and one between. What is `known` is not asked again, nor what was answered in that time."""
 
     def told(size: Size) -> Outcome:
         key = kind, size, limit_s
         for found in list(known.values()):
-            if found.decided and (found.kind, found.size) == (kind, size) and found.cpu_s <= limit_s:
+            answered = found.answer != "open" and found.cpu_s <= _LATE * limit_s
+            if answered and (found.kind, found.size) == (kind, size):
                 known[key] = replace(found, limit_s=limit_s)
         if key not in known:
             known[key] = ask(kind, size, limit_s)
@@ -197,14 +208,14 @@ def reached(kind: str, axis: Axis, limit_s: float, known: Known) -> Iterator[Out
 
     last = told(BASE)
     yield last
-    factor = 2.0 if last.decided else 0.5
+    factor = 2.0 if last.proven else 0.5
     while True:
         size = _scaled(last.size, axis, factor)
         if not getattr(LEAST, axis) <= getattr(size, axis) <= getattr(MOST, axis) or size == last.size:
             return
         found = told(size)
         yield found
-        if found.decided == (factor < 1):
+        if found.proven == (factor < 1):
             between = _scaled(min(last.size, size, key=lambda s: getattr(s, axis)), axis, math.sqrt(2))
             if between not in (last.size, size):
                 yield told(between)
@@ -219,10 +230,10 @@ def told(outcomes: Sequence[Outcome], kind: str, axis: Axis, limit_s: float) -> 
         o for o in outcomes
         if o.kind == kind and o.limit_s == limit_s and all(getattr(o.size, r) == getattr(BASE, r) for r in rest)
     ]  # fmt: skip
-    if all(o.size == BASE and o.decided for o in mine):
+    if all(o.size == BASE and o.proven for o in mine):
         return ["not run", "not run"]
-    proven = max((o for o in mine if o.decided), key=lambda o: getattr(o.size, axis), default=None)
-    open_ = [o for o in mine if not o.decided and (proven is None or getattr(o.size, axis) > getattr(proven.size, axis))]
+    proven = max((o for o in mine if o.proven), key=lambda o: getattr(o.size, axis), default=None)
+    open_ = [o for o in mine if not o.proven and (proven is None or getattr(o.size, axis) > getattr(proven.size, axis))]
     beyond = min(open_, key=lambda o: getattr(o.size, axis), default=None)
     first = "none" if proven is None else f"{getattr(proven.size, axis):.3g} ({proven.by}, {proven.cpu_s:.1f} s)"
     return [first, "not tried" if beyond is None else f"{getattr(beyond.size, axis):.3g} ({beyond.by}, {beyond.cpu_s:.1f} s)"]
@@ -280,6 +291,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print(section(Path(), given.kinds or tuple(KINDS), given.limit, given.rows))
 
+
+_ANSWERS: dict[type, Literal["proven", "refuted", "open"]] = {Certified: "proven", Falsified: "refuted", Unknown: "open"}
 
 _TEXT = """Transformers with MLPs and random weights (seed 0; what writes into the stream is
 scaled by one over the root of twice the depth, as in GPT-2), heads of width {head}, {vocabulary} tokens. From the base

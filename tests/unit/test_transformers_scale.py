@@ -13,7 +13,7 @@ from benchmarks.transformers.scale import BASE, KINDS, Outcome, Size, problem_of
 
 def outcome(kind: str, size: Size, limit_s: float, *, decided: bool, cpu_s: float = 1.0) -> Outcome:
     by = "certified, linear bounds" if decided else "unknown, time budget used up"
-    return Outcome(kind, size, limit_s, decided, by, cpu_s, 2.0)
+    return Outcome(kind, size, limit_s, "proven" if decided else "open", by, cpu_s, 2.0)
 
 
 @pytest.fixture
@@ -60,6 +60,16 @@ def test_what_took_less_than_the_limit_is_not_asked_again(asked: list[Size]) -> 
     assert not asked
 
 
+def test_what_came_after_the_limit_or_was_refuted_is_an_answer_for_a_longer_one(asked: list[Size]) -> None:
+    size = Size(depth=4)
+    late = outcome("ball", size, 6, decided=True, cpu_s=20)
+    refuted = Outcome("ball", Size(depth=8), 6, "refuted", "falsified, quick attack", 0.1, 0.1)
+    known = {(o.kind, o.size, o.limit_s): o for o in (late, refuted)}
+    found = list(reached("ball", "depth", 60, known))
+    assert [o.size.depth for o in found] == [2, 4, 8, 6] and not late.proven and found[1].proven
+    assert [size.depth for size in asked] == [2, 6]
+
+
 def test_what_is_nowhere_proven_says_so() -> None:
     assert told([outcome("ball", BASE, 6, decided=False)], "ball", "depth", 6)[0] == "none"
     assert told([outcome("ball", BASE, 6, decided=True)], "ball", "depth", 6) == told([], "ball", "depth", 6) == ["not run"] * 2
@@ -79,7 +89,7 @@ def test_tolerances_are_beyond_what_an_attack_finds(kind: str) -> None:
 def test_a_small_question_is_proven_and_rows_are_read_back(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     found = scale.ask("ball", Size(1, 8, 2, 1e-3), 60)
-    assert found.decided and found.by.startswith("certified") and 0 < found.cpu_s < 60
+    assert found.proven and found.by.startswith("certified") and 0 < found.cpu_s < 60
     scale.write({("ball", found.size, 60.0): found}, rows)
     assert scale.read(rows) == {("ball", found.size, 60.0): found}
     assert scale.read(tmp_path / "none") == {}
