@@ -92,9 +92,9 @@ class Budget:
 
     @contextmanager
     def finishing(self) -> Generator[None, None, None]:
-        """Inside the block nothing is cut off before a quarter of what is left of the whole is spent, though its time counts:
-        for a step that reads the clock itself, and is worth nothing cut off. Without a whole it is cut off as ever."""
-        if self.whole is None:
+        """Inside the block nothing is cut off before a quarter of what is left of the whole is spent too, though its time
+        counts: for a step that reads the clock itself, and is worth nothing cut off. Without a whole it is cut off as ever."""
+        if self.whole is None or self.remaining() > _SHARED * self.whole.remaining():
             yield
             return
         with self.whole.part(_SHARED).enforced():
