@@ -24,6 +24,7 @@ __all__ = [
     "open_elements",
     "ranges",
     "rows_together",
+    "together",
     "zero_box",
 ]
 
@@ -173,20 +174,28 @@ def _tighten(trace: Trace, node: Node, box: Box, needed: Tensor, sign: Tensor, m
     -1."""
     lower, upper = (x.flatten(1).expand(len(needed), -1).clone() for x in (box.lower, box.upper))
     sign = sign.expand(len(needed), -1)
-    shared, position = _shared_rows(trace, node, needed)
-    for circuits, rows in chunks(trace, needed, memory):
-        found = needed.index_select(0, circuits)
-        order = found.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :rows]
-        real = found.gather(1, order)
-        signs = sign.index_select(0, circuits).gather(1, order) * real
-        form = linear.pull_back(trace, shared.pick(position[order] * real, signs), circuits)
-        least = linear.concretize(trace, form)
-        who = circuits.unsqueeze(1).expand_as(order)
-        for end, chosen in ((lower, signs > 0), (upper, signs < 0)):
-            at = who[chosen], order[chosen]
-            end[at] = torch.maximum(end[at], least[chosen]) if end is lower else torch.minimum(end[at], -least[chosen])
+    for some in together(trace, needed, memory):
+        shared, position = _shared_rows(trace, node, some)
+        for circuits, order, real in chunks(trace, some, memory):
+            signs = sign.index_select(0, circuits).gather(1, order) * real
+            form = linear.pull_back(trace, shared.pick(position[order] * real, signs), circuits)
+            least = linear.concretize(trace, form)
+            who = circuits.unsqueeze(1).expand_as(order)
+            for end, chosen in ((lower, signs > 0), (upper, signs < 0)):
+                at = who[chosen], order[chosen]
+                end[at] = torch.maximum(end[at], least[chosen]) if end is lower else torch.minimum(end[at], -least[chosen])
     shape = (len(lower), *node.shape)
     return Box(lower.reshape(shape), upper.reshape(shape))
+
+
+def together(trace: Trace, needed: Tensor, memory: int) -> Iterator[Tensor]:
+    """The needed elements in groups of neighbours whose coefficients fit in memory for one circuit. Shapes: as `needed`,
+    `(circuits, size)` bool."""
+    union = needed.any(0).nonzero().squeeze(1)
+    for at in union.split(max(1, memory // _each(trace))):
+        some = torch.zeros_like(needed)
+        some[:, at] = needed[:, at]
+        yield some
 
 
 def _shared_rows(trace: Trace, node: Node, needed: Tensor) -> tuple[linear.Form, Tensor]:
@@ -203,20 +212,30 @@ def _shared_rows(trace: Trace, node: Node, needed: Tensor) -> tuple[linear.Form,
     return form, position
 
 
-def chunks(trace: Trace, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, int]]:
-    """Group circuits that need a like number of rows, so that padding is small and the coefficients fit in memory."""
+def chunks(trace: Trace, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Group circuits that need a like number of elements, so that padding is small and the coefficients fit in memory.
+
+    Yields the circuits `(some,)`, elements that each needs `(some, rows)`, and which of these are no padding, of the same shape.
+    """
     counts = needed.sum(1)
     order = counts.argsort(descending=True)
-    widest = max(size for name, size in _sizes(trace.graph).items() if name in trace.read)
-    each = widest * torch.finfo(trace.graph.dtype).bits // 8 * _COPIES
+    each = _each(trace)
     i = 0
     while i < len(order) and int(counts[order[i]]) > 0:
         rows = int(counts[order[i]])
         room = max(1, memory // (each * rows))
         fits = order[i : i + room]
         fits = fits[counts[fits] * 2 >= rows]
-        yield fits, rows
+        found = needed.index_select(0, fits)
+        at = found.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :rows]
+        yield fits, at, found.gather(1, at)
         i += len(fits)
+
+
+def _each(trace: Trace) -> int:
+    """Bytes that one row of coefficients takes on its way back through what is bounded so far."""
+    widest = max(size for name, size in _sizes(trace.graph).items() if name in trace.read)
+    return widest * torch.finfo(trace.graph.dtype).bits // 8 * _COPIES
 
 
 def rows_together(graph: Graph, memory: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bounds.domains import difference, interval
-from bounds.domains.refine import chunks, enter_delta, open_elements, zero_box
+from bounds.domains.refine import chunks, enter_delta, open_elements, together, zero_box
 from bounds.domains.trace import Trace
 from bounds.graph import Node
 from bounds.ops.base import Elementwise, Nonlinear
@@ -89,17 +89,15 @@ def _moved(trace: Trace, node: Node, box: Box, delta: Box) -> Tensor | None:
 def _bounded(trace: Trace, node: Node, box: Box, needed: Tensor, share: Tensor, memory: int) -> Box:
     """Intersect a box of `share * y + d` with backward bounds from both sides, at the needed elements."""
     lower, upper = (x.flatten(1).expand(len(needed), -1).clone() for x in (box.lower, box.upper))
-    for circuits, rows in chunks(trace, needed, memory // 4):
-        found = needed.index_select(0, circuits)
-        order = found.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :rows]
-        real = found.gather(1, order)
-        units = torch.zeros((len(circuits), rows, needed.shape[1]), dtype=lower.dtype, device=lower.device)
-        units.scatter_(2, order.unsqueeze(2), real.to(lower.dtype).unsqueeze(2))
-        units = torch.cat([units, -units], dim=1).reshape(len(circuits), 2 * rows, *node.shape)
-        pair = difference.pull_back(trace, difference.start(node.name, units * share, units), "greedy", circuits)
-        low, high = difference.concretize(trace, pair).chunk(2, dim=1)
-        at = circuits.unsqueeze(1).expand_as(order)[real], order[real]
-        lower[at] = torch.maximum(lower[at], low[real])
-        upper[at] = torch.minimum(upper[at], -high[real])
+    for some in together(trace, needed, memory // 4):
+        for circuits, order, real in chunks(trace, some, memory // 4):
+            units = torch.zeros((*order.shape, needed.shape[1]), dtype=lower.dtype, device=lower.device)
+            units.scatter_(2, order.unsqueeze(2), real.to(lower.dtype).unsqueeze(2))
+            units = torch.cat([units, -units], dim=1).reshape(len(circuits), -1, *node.shape)
+            pair = difference.pull_back(trace, difference.start(node.name, units * share, units), "greedy", circuits)
+            low, high = difference.concretize(trace, pair).chunk(2, dim=1)
+            at = circuits.unsqueeze(1).expand_as(order)[real], order[real]
+            lower[at] = torch.maximum(lower[at], low[real])
+            upper[at] = torch.minimum(upper[at], -high[real])
     shape = (len(lower), *node.shape)
     return Box(lower.reshape(shape), upper.reshape(shape))
