@@ -215,7 +215,7 @@ def _shared_rows(trace: Trace, node: Node, needed: Tensor) -> tuple[linear.Form,
 def chunks(trace: Trace, needed: Tensor, memory: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Group circuits that need a like number of elements, so that padding is small and the coefficients fit in memory.
 
-    Yields the circuits `(some,)`, elements that each needs `(some, rows)`, and which of these are no padding, of the same shape.
+    Yields the circuits `(some,)`, elements that each needs `(some, rows)`, and which of these are no padding, of that shape.
     """
     counts = needed.sum(1)
     order = counts.argsort(descending=True)
