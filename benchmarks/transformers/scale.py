@@ -14,12 +14,15 @@ import argparse
 import json
 import math
 import os
+import signal
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, TypeAlias
 
 import onnx
@@ -37,13 +40,14 @@ from verify.search.run import Search
 from verify.verdict import Certified, Falsified, Unknown
 from verify.witness.attack import attack
 from verify.witness.evidence import Evidence
-from verify.work.budget import Budget
+from verify.work.budget import Budget, TimeUp
 
 __all__ = ["AXES", "BASE", "KINDS", "Outcome", "Size", "ask", "problem_of", "reached", "read", "section", "told", "write"]
 
 VOCABULARY, PER_HEAD = 4, 8
 """Tokens; width of a head."""
 
+Answer: TypeAlias = Literal["proven", "refuted", "open"]
 Axis: TypeAlias = Literal["depth", "width", "context", "radius"]
 AXES: tuple[Axis, ...] = ("depth", "width", "context", "radius")
 
@@ -77,12 +81,12 @@ LEAST, MOST = Size(1, PER_HEAD, 2, 1e-4), Size(64, 512, 256, 10.0)
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A question's answer: whether the claim was proven or refuted, by what, and in how many seconds of this process's own
-    time. A step that is not cut off may end after the limit."""
+    time."""
 
     kind: str
     size: Size
     limit_s: float
-    answer: Literal["proven", "refuted", "open"]
+    answer: Answer
     by: str
     cpu_s: float
     wall_s: float
@@ -163,15 +167,34 @@ def ask(kind: str, size: Size, limit_s: float) -> Outcome:
     """Ask one question; reading the model and choosing the tolerance are in nobody's time."""
     problem, least = problem_of(kind, size)
     began, at, budget = time.process_time(), time.monotonic(), _Own(limit_s)
-    if kind == "minimality":
-        proven, by = _minimal(problem, budget)
-        answer = "proven" if proven else "open"
-    else:
-        ladder = Ladder(problem, problem.claims[0], chosen("auto", "cpu"), split=True, skip_refusals=True)
-        decision = ladder.decide(_without(problem, least), budget)[0]
-        answer = _ANSWERS[type(decision.verdict)]
-        by = ", ".join(said(decision)[0::2])
+    answer: Answer = "open"
+    by = "unknown, cut off"
+    with suppress(TimeUp), _cut_off(_LATE * limit_s):
+        if kind == "minimality":
+            proven, by = _minimal(problem, budget)
+            answer = "proven" if proven else "open"
+        else:
+            ladder = Ladder(problem, problem.claims[0], chosen("auto", "cpu"), split=True, skip_refusals=True)
+            decision = ladder.decide(_without(problem, least), budget)[0]
+            answer = _ANSWERS[type(decision.verdict)]
+            by = ", ".join(said(decision)[0::2])
     return Outcome(kind, size, limit_s, answer, by, time.process_time() - began, time.monotonic() - at)
+
+
+@contextmanager
+def _cut_off(cpu_s: float) -> Generator[None, None, None]:
+    """Raise `TimeUp` inside the block after so many seconds of the process's own."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeUp
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _minimal(problem: Problem, budget: Budget) -> tuple[bool, str]:
@@ -292,7 +315,7 @@ def main() -> None:
     print(section(Path(), given.kinds or tuple(KINDS), given.limit, given.rows))
 
 
-_ANSWERS: dict[type, Literal["proven", "refuted", "open"]] = {Certified: "proven", Falsified: "refuted", Unknown: "open"}
+_ANSWERS: dict[type, Answer] = {Certified: "proven", Falsified: "refuted", Unknown: "open"}
 
 _TEXT = """Transformers with MLPs and random weights (seed 0; what writes into the stream is
 scaled by one over the root of twice the depth, as in GPT-2), heads of width {head}, {vocabulary} tokens. From the base

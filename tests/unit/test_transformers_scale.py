@@ -93,3 +93,9 @@ def test_a_small_question_is_proven_and_rows_are_read_back(tmp_path: Path) -> No
     scale.write({("ball", found.size, 60.0): found}, rows)
     assert scale.read(rows) == {("ball", found.size, 60.0): found}
     assert scale.read(tmp_path / "none") == {}
+
+
+def test_a_question_ends_soon_after_its_limit() -> None:
+    found = scale.ask("ball", Size(8, 32, 8, 0.1), 0.5)
+    assert found.answer != "proven" or found.cpu_s <= 0.55
+    assert found.cpu_s < 2
