@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.transformers import scale
-from benchmarks.transformers.scale import BASE, KINDS, Outcome, Size, problem_of, reached, told
+from benchmarks.transformers import scale, sizes
+from benchmarks.transformers.scale import reached, told
+from benchmarks.transformers.sizes import BASE, KINDS, Outcome, Size, problem_of
 
 
 def outcome(kind: str, size: Size, limit_s: float, *, decided: bool, cpu_s: float = 1.0) -> Outcome:
@@ -88,7 +89,7 @@ def test_tolerances_are_beyond_what_an_attack_finds(kind: str) -> None:
 
 def test_a_small_question_is_proven_and_rows_are_read_back(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    found = scale.ask("ball", Size(1, 8, 2, 1e-3), 60)
+    found = sizes.ask("ball", Size(1, 8, 2, 1e-3), 60)
     assert found.proven and found.by.startswith("certified") and 0 < found.cpu_s < 60
     scale.write({("ball", found.size, 60.0): found}, rows)
     assert scale.read(rows) == {("ball", found.size, 60.0): found}
@@ -96,6 +97,6 @@ def test_a_small_question_is_proven_and_rows_are_read_back(tmp_path: Path) -> No
 
 
 def test_a_question_ends_soon_after_its_limit() -> None:
-    found = scale.ask("ball", Size(8, 32, 8, 0.1), 0.5)
+    found = sizes.ask("ball", Size(8, 32, 8, 0.1), 0.5)
     assert found.answer != "proven" or found.cpu_s <= 0.55
     assert found.cpu_s < 2
