@@ -44,6 +44,7 @@ class Trace:
     _difference: dict[str, tuple[Relaxation, Tensor]] = field(default_factory=dict[str, tuple[Relaxation, Tensor]])
     _delta_rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     _rounding: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    _largest: dict[str, float] = field(default_factory=dict[str, float], init=False)
 
     @cached_property
     def batch(self) -> int:
@@ -159,9 +160,11 @@ class Trace:
             self._rounding[node.name] = weight.expand(1, *node.shape).flatten()
         return self._rounding[node.name]
 
-    @cached_property
+    @property
     def floor(self) -> float:
-        """What underflow can add to one whole backward pass."""
-        largest = max((float(box.magnitude.max()) for box in self.read.values() if box.lower.numel()), default=1.0)
+        """What underflow can add to one whole backward pass through what is known so far."""
+        for name, box in self.read.items():
+            if name not in self._largest:
+                self._largest[name] = float(box.magnitude.max()) if box.lower.numel() else 0.0
         count = sum(int(box.lower[0].numel()) for box in self.read.values())
-        return tiny(count, self.graph.dtype) * max(1.0, largest)
+        return tiny(count, self.graph.dtype) * max(1.0, *self._largest.values())

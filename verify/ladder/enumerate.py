@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from bounds.domains import interval
+from bounds.domains import interval, points
 from bounds.enumeration import Enumeration, PointBoxes, enumeration
 from bounds.query import Bound, Clauses, Query
-from bounds.region import Box
 from bounds.stem import Stem
 from verify.ladder.cost import Cost, Work
 from verify.ladder.round import Round
@@ -29,6 +28,9 @@ _MOST = 1 << 24
 _BYTES = 1 << 26
 """Working memory of one batch of points."""
 
+_SHARP = 64
+"""Points bounded backwards together."""
+
 _PASSES = 6
 """What an interval evaluation costs, in evaluations; and one to look for a violation first."""
 
@@ -36,8 +38,9 @@ _PASSES = 6
 class EnumerationRung(Rung):
     """Looks at every point: first for one that violates the claim, in floats, then at all with rounding enclosed.
 
-    It decides all circuits whose patched values are given at a point, but for margins within rounding of zero; where patched
-    values are free inside boxes it proves what intervals can.
+    It decides all circuits whose patched values are given at a point, but for margins within rounding of zero: in intervals,
+    and where these have grown too wide, as they do in deep networks, by backward bounds at the point. Where patched values are
+    free inside boxes it proves what intervals can.
     """
 
     name, kind, prior = "enumeration", "exact", 0.99
@@ -70,14 +73,35 @@ class EnumerationRung(Rung):
     def run(self, climbing: Round, budget: Budget) -> None:
         self._look(climbing, budget)
         proofs = {i: _Proof(self.query, climbing.masks[i : i + 1].to(self.query.graph.device)) for i in climbing.open}
-        boxes = PointBoxes(self.query.graph, self.query.gates)
+        boxes, margins = PointBoxes(self.query.graph, self.query.gates), self.query.margins
         for x in self._batches(budget):
             values = boxes.values(x)
+            model = interval.least(margins.model, values[self.query.graph.output])
             for proof in proofs.values():
-                proof.take(boxes, values)
+                proof.bound(interval.least(margins.circuit, boxes.outputs(values, proof.mask)), model)
+            if not free_gates(self.query.gates):
+                self._sharpen(x, list(proofs.values()), budget)
+            for proof in proofs.values():
+                proof.take()
         for i, proof in proofs.items():
             assert proof.forms is not None and proof.margin is not None
             self.evidence.bounded(climbing, [i], Bound(proof.forms.unsqueeze(0), proof.margin.unsqueeze(0)), self.name)
+
+    def _sharpen(self, x: Tensor, proofs: Sequence[_Proof], budget: Budget) -> None:
+        """Bound anew the points of a batch at which a proof would fail; one that fails then too is given up."""
+        margins, output = self.query.margins, self.query.graph.output
+        for at in torch.stack([proof.failing for proof in proofs]).any(0).nonzero().squeeze(1).split(_SHARP):
+            asking = [proof for proof in proofs if bool(proof.failing[at].any())]
+            if not asking:
+                continue
+            if budget.expired:
+                raise TimeUp
+            at = at if len(at) > 1 else at.repeat(2)
+            trace = points.of_model(self.query.graph, x[at])
+            model = points.least(trace, output, margins.model)
+            for proof in asking:
+                circuit = points.of_circuit(trace, self.query.gates, proof.mask)
+                proof.sharpen(at, points.least(circuit, output, margins.circuit), model)
 
     def _batches(self, budget: Budget) -> Iterator[Tensor]:
         for start in range(0, self.all.count, self._together):
@@ -106,23 +130,41 @@ class EnumerationRung(Rung):
 
 @dataclass(slots=True, eq=False)
 class _Proof:
-    """Lower bounds of one circuit's forms, and of its margin, over the points taken so far. Shapes: `(forms,)`, `()`."""
+    """Lower bounds of one circuit's forms, and of its margin, over the points taken so far, and at those of a batch. Shapes:
+    `forms` `(forms,)`, `margin` `()`; `here` `(points, forms)`, `failing` `(points,)`."""
 
     query: Query
     mask: Tensor
     forms: Tensor | None = None
     margin: Tensor | None = None
+    here: Tensor = field(default_factory=lambda: torch.zeros(0))
+    failing: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    lost: bool = False
 
-    def take(self, boxes: PointBoxes, values: Mapping[str, Box]) -> None:
-        """Take note of a batch of points."""
-        margins = self.query.margins
-        halves = (
-            interval.least(margins.circuit, boxes.outputs(values, self.mask)),
-            interval.least(margins.model, values[self.query.graph.output]),
-        )
-        total = halves[0] + halves[1] + margins.offset
-        error = 4 * torch.finfo(total.dtype).eps * (halves[0].abs() + halves[1].abs() + margins.offset.abs())
-        bound = Bound.of(margins, total - error)
+    def bound(self, circuit: Tensor, model: Tensor) -> None:
+        """Take note of a batch of points, by lower bounds of both halves of the forms. Shapes: `(points, forms)`."""
+        self.here = self._forms(circuit, model)
+        self.failing = self._fails()
+
+    def sharpen(self, at: Tensor, circuit: Tensor, model: Tensor) -> None:
+        """Take note of better bounds at some points of the batch."""
+        self.here[at] = torch.fmax(self.here[at], self._forms(circuit, model))
+        self.lost = not bool((Bound.of(self.query.margins, self.here[at]).margin >= 0).all())
+        self.failing = self._fails()
+
+    def take(self) -> None:
+        """Be done with the batch."""
+        bound = Bound.of(self.query.margins, self.here)
         forms, margin = bound.forms.amin(0), bound.margin.amin(0)
         self.forms = forms if self.forms is None else torch.minimum(self.forms, forms)
         self.margin = margin if self.margin is None else torch.minimum(self.margin, margin)
+
+    def _fails(self) -> Tensor:
+        """Points at which it is worth a better bound."""
+        fails = ~(Bound.of(self.query.margins, self.here).margin >= 0)
+        return torch.zeros_like(fails) if self.lost else fails
+
+    def _forms(self, circuit: Tensor, model: Tensor) -> Tensor:
+        margins = self.query.margins
+        total = circuit + model + margins.offset
+        return total - 4 * torch.finfo(total.dtype).eps * (circuit.abs() + model.abs() + margins.offset.abs())
