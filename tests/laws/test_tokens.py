@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from tests.laws.tokens import check_choices, check_enumeration, check_halves, check_point_boxes
+from tests.laws.tokens import check_choices, check_deep, check_enumeration, check_halves, check_point_boxes, check_sharp_points
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_boxes_at_points(seed: int) -> None:
     check_point_boxes(seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_boxes_at_points_by_backward_bounds(seed: int) -> None:
+    check_sharp_points(seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_enumeration_of_deep_networks(seed: int) -> None:
+    check_deep(seed)
 
 
 @pytest.mark.parametrize("seed", range(6))

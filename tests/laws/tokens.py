@@ -6,11 +6,13 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from benchmarks.models.transformer import Transformer, written
+from bounds.domains import points
 from bounds.domains.split import split_trace
 from bounds.domains.trace import Trace
 from bounds.enumeration import PointBoxes, enumeration
@@ -27,17 +29,25 @@ from verify.witness.evidence import Evidence
 from verify.witness.pool import Points, circuit_outputs
 from verify.work.budget import Budget
 
-__all__ = ["check_choices", "check_enumeration", "check_halves", "check_point_boxes", "posed"]
+__all__ = [
+    "check_choices",
+    "check_deep",
+    "check_enumeration",
+    "check_halves",
+    "check_point_boxes",
+    "check_sharp_points",
+    "posed",
+]
 
 _NEAR = 0.02
 """How far, of the exact deviation, the tolerances stand that a decision must tell apart."""
 
 
 @cache
-def _model(seed: int) -> Model:
-    """Two layers of two heads, four tokens, three positions, random weights."""
+def _model(seed: int, layers: int = 2, hidden: int = 0) -> Model:
+    """Layers of two heads, four tokens, three positions, random weights."""
     torch.manual_seed(seed)
-    module = Transformer(vocabulary=4, length=3, width=4, heads=2, layers=2)
+    module = Transformer(vocabulary=4, length=3, width=4, heads=2, layers=layers, hidden=hidden)
     with TemporaryDirectory() as folder:
         (Path(folder) / "net.onnx").write_bytes(written(module, "net").SerializeToString())
         return load_model("net.onnx", shown="net", where="", base=Path(folder))
@@ -50,13 +60,15 @@ _INPUTS: tuple[dict[str, Any], ...] = (
 )
 
 
-def posed(seed: int, share: float = 1.0, **agreement: Any) -> tuple[Problem, Tensor]:
-    """A claim on a random network, and a random circuit of its heads; the tolerance is `share` of the exact deviation."""
-    model, random = _model(seed % 3), torch.Generator().manual_seed(seed)
+def posed(
+    seed: int, share: float = 1.0, model: Model | None = None, patching: dict[str, Any] | None = None, **agreement: Any
+) -> tuple[Problem, Tensor]:
+    """A claim on a random network, and a random circuit of its first heads; the tolerance is `share` of the exact deviation."""
+    model, random = model or _model(seed % 3), torch.Generator().manual_seed(seed)
     entries: dict[str, Any] = {
         "format": "certify.spec/1",
         "input": {"kind": "tokens", **_INPUTS[seed % len(_INPUTS)]},
-        "patching": {"kind": "zero"},
+        "patching": patching or {"kind": "zero"},
         "agreement": {"metric": "logits", **agreement, "tolerance": 0.0},
     }
     scope = {f"blocks.{layer}.attn.hook_z": "head" for layer in (0, 1)}
@@ -96,10 +108,53 @@ def check_point_boxes(seed: int) -> None:
         assert bool((box.upper - box.lower <= 1e-9).all()), "wider than rounding"
 
 
+def check_sharp_points(seed: int) -> None:
+    """Enclosures by backward bounds hold what is evaluated, of the model and of circuits, whatever values are patched in."""
+    other: dict[str, Any] = {"kind": "reachable", "reachable": {"kind": "tokens", "positions": [[1, 2], [0], [2]]}}
+    problem, mask = posed(seed, model=_model(seed % 3, layers=3, hidden=4), patching=other if seed % 2 else None)
+    query = problem.claims[0].query
+    every = enumeration(query.region)
+    assert every is not None
+    x = every.points(0, min(every.count, 40))
+    with patch.multiple(points, _GROWN=0.0, _GROWING=0.0):
+        model = points.of_model(query.graph, x)
+        circuit = points.of_circuit(model, query.gates, mask)
+        y, c = query.graph(x), circuit_outputs(query, Points(x, {}), mask)
+        units = torch.eye(y[0].numel(), dtype=y.dtype).reshape(-1, *y.shape[1:])
+        for trace, values in ((model, y), (circuit, c)):
+            box, name, flat = trace.value[query.graph.output], query.graph.output, values.flatten(1)
+            assert bool(((box.lower <= values + 1e-15) & (values - 1e-15 <= box.upper)).all()), "a point outside its box"
+            low, high = points.least(trace, name, units), -points.least(trace, name, -units)
+            assert bool(((low <= flat + 1e-15) & (flat - 1e-15 <= high)).all()), "a form above a point"
+            assert float((high - low).max()) <= 1e-10, "wider than rounding"
+    values = query.graph.evaluate(x, keep=frozenset(query.graph.node))
+    for name, y in values.items():
+        box = model.value[name]
+        slack = 1e-15 * (1 + y.abs())
+        assert bool(((box.lower <= y + slack) & (y - slack <= box.upper)).all()), f"{name}: a value outside its box"
+
+
+def check_deep(seed: int) -> None:
+    """Tolerances just above and below the exact deviation are told apart where intervals alone say nothing any more."""
+    model = _model(seed % 3, layers=16, hidden=4)
+    problem, mask = posed(seed, model=model)
+    query = problem.claims[0].query
+    boxes, every = PointBoxes(query.graph, query.gates), enumeration(query.region)
+    assert every is not None
+    deviation = -exact(query, mask)
+    alone = boxes.values(every.points(0, 1))[query.graph.output]
+    assert float(alone.radius.max()) > _NEAR * deviation, "not deep enough to need more than intervals"
+    _decides(seed, model)
+
+
 def check_enumeration(seed: int) -> None:
     """Enumeration decides tolerances just above and just below the exact deviation, and rightly."""
+    _decides(seed, None)
+
+
+def _decides(seed: int, model: Model | None) -> None:
     for share in (1 - _NEAR, 1 + _NEAR):
-        problem, mask = posed(seed, share)
+        problem, mask = posed(seed, share, model)
         claim = problem.claims[0]
         least = exact(claim.query, mask)
         evidence = Evidence(problem, claim, "cpu", 0, False)

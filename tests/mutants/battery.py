@@ -32,7 +32,7 @@ from tests.laws.region import check_region
 from tests.laws.search import check_search
 from tests.laws.shrink import check_shrink, dense_case
 from tests.laws.split import check_split
-from tests.laws.tokens import check_choices, check_enumeration, check_halves, check_point_boxes
+from tests.laws.tokens import check_choices, check_enumeration, check_halves, check_point_boxes, check_sharp_points
 from tests.laws.trace import check_trace
 
 __all__ = ["LAWS"]
@@ -164,6 +164,7 @@ def _search() -> None:
 def _tokens() -> None:
     for seed in range(3):
         check_point_boxes(seed)
+        check_sharp_points(seed)
         check_enumeration(seed)
         check_halves(seed)
     check_choices(1)

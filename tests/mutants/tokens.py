@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bounds import enumeration
+from bounds.domains import points
 from bounds.domains.fronts import Fronts
 from bounds.region import Box
 from bounds.tokens import Tokens
@@ -61,6 +62,25 @@ def the_best_point_counts(patch: Patch) -> None:
 @mutant("tokens")
 def ablated_parts_kept(patch: Patch) -> None:
     patch.setattr(enumeration.interval, "gated", lambda value, patch, kept: value)
+
+
+@mutant("tokens")
+def least_at_a_point_from_above(patch: Patch) -> None:
+    changed(patch, points, "least", lambda original, trace, name, a: -original(trace, name, -a))
+
+
+@mutant("tokens")
+def circuits_at_points_patched_by_nothing(patch: Patch) -> None:
+    changed(patch, points, "of_circuit", lambda original, model, gates, mask: original(model, gates, torch.ones_like(mask)))
+
+
+@mutant("tokens")
+def intervals_between_points_forgotten(patch: Patch) -> None:
+    def wrong(original: Any, trace: Any, node: Any, box: Box) -> Box:
+        found = original(trace, node, box)
+        return Box(found.lower[:1].expand_as(found.lower), found.upper[:1].expand_as(found.upper))
+
+    changed(patch, points, "_sharpened", wrong)
 
 
 @mutant("tokens")

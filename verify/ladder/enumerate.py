@@ -72,6 +72,8 @@ class EnumerationRung(Rung):
 
     def run(self, climbing: Round, budget: Budget) -> None:
         self._look(climbing, budget)
+        if not climbing.open:
+            return
         proofs = {i: _Proof(self.query, climbing.masks[i : i + 1].to(self.query.graph.device)) for i in climbing.open}
         boxes, margins = PointBoxes(self.query.graph, self.query.gates), self.query.margins
         for x in self._batches(budget):
