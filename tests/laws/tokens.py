@@ -22,6 +22,7 @@ from specs.model import Model, load_model
 from specs.record import Origin
 from specs.spec import Spec
 from verify.branch.run import Branching
+from verify.ladder import enumerate as rung
 from verify.ladder.cost import Cost
 from verify.ladder.enumerate import EnumerationRung
 from verify.ladder.round import Round, Tally
@@ -145,6 +146,11 @@ def check_deep(seed: int) -> None:
     alone = boxes.values(every.points(0, 1))[query.graph.output]
     assert float(alone.radius.max()) > _NEAR * deviation, "not deep enough to need more than intervals"
     _decides(seed, model)
+    with patch.object(rung, "_SHARE", 1e-12):
+        problem, mask = posed(seed, 1 + _NEAR, model)
+        evidence, climbing = Evidence(problem, problem.claims[0], "cpu", 0, False), Round(mask)
+        EnumerationRung(evidence, Cost(evidence.query, Tally())).run(climbing, Budget(60))
+        assert climbing.open, "other rungs have the rest of the time"
 
 
 def check_enumeration(seed: int) -> None:

@@ -31,6 +31,9 @@ _BYTES = 1 << 26
 _SHARP = 64
 """Points bounded backwards together."""
 
+_SHARE = 0.5
+"""Of the time left that goes into these, at most."""
+
 _PASSES = 6
 """What an interval evaluation costs, in evaluations; and one to look for a violation first."""
 
@@ -75,6 +78,7 @@ class EnumerationRung(Rung):
         if not climbing.open:
             return
         proofs = {i: _Proof(self.query, climbing.masks[i : i + 1].to(self.query.graph.device)) for i in climbing.open}
+        sharpening = budget.part(_SHARE)
         boxes, margins = PointBoxes(self.query.graph, self.query.gates), self.query.margins
         for x in self._batches(budget):
             values = boxes.values(x)
@@ -82,22 +86,25 @@ class EnumerationRung(Rung):
             for proof in proofs.values():
                 proof.bound(interval.least(margins.circuit, boxes.outputs(values, proof.mask)), model)
             if not free_gates(self.query.gates):
-                self._sharpen(x, list(proofs.values()), budget)
+                self._sharpen(x, list(proofs.values()), sharpening)
             for proof in proofs.values():
                 proof.take()
         for i, proof in proofs.items():
             assert proof.forms is not None and proof.margin is not None
             self.evidence.bounded(climbing, [i], Bound(proof.forms.unsqueeze(0), proof.margin.unsqueeze(0)), self.name)
 
-    def _sharpen(self, x: Tensor, proofs: Sequence[_Proof], budget: Budget) -> None:
-        """Bound anew the points of a batch at which a proof would fail; one that fails then too is given up."""
+    def _sharpen(self, x: Tensor, proofs: Sequence[_Proof], allowed: Budget) -> None:
+        """Bound anew the points of a batch at which a proof would fail. One that fails then too, or that is not done when the
+        time for it is over, is given up."""
         margins, output = self.query.margins, self.query.graph.output
         for at in torch.stack([proof.failing for proof in proofs]).any(0).nonzero().squeeze(1).split(_SHARP):
             asking = [proof for proof in proofs if bool(proof.failing[at].any())]
             if not asking:
                 continue
-            if budget.expired:
-                raise TimeUp
+            if allowed.expired:
+                for proof in asking:
+                    proof.give_up()
+                continue
             at = at if len(at) > 1 else at.repeat(2)
             trace = points.of_model(self.query.graph, x[at])
             model = points.least(trace, output, margins.model)
@@ -152,6 +159,11 @@ class _Proof:
         """Take note of better bounds at some points of the batch."""
         self.here[at] = torch.fmax(self.here[at], self._forms(circuit, model))
         self.lost = not bool((Bound.of(self.query.margins, self.here[at]).margin >= 0).all())
+        self.failing = self._fails()
+
+    def give_up(self) -> None:
+        """Ask for no better bounds any more."""
+        self.lost = True
         self.failing = self._fails()
 
     def take(self) -> None:
