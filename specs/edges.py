@@ -4,7 +4,8 @@ A *stream* is a tensor that the author named and that is a plain sum of several,
 to it and read besides. Sums among its summands are taken apart in turn, so its *producers* are all that was ever added: the
 embedding, the outputs of attention layers and of MLPs, both branches of a skip connection. An output of attention counts head
 by head (what a head adds goes through the projection alone); the projection's bias belongs to no head and is always kept, as
-are constants added to the stream. Producers are numbered in order of evaluation.
+are constants added to the stream. Producers are numbered in order of evaluation. A sum of what are but moves of one tensor
+(rotary positions) is no stream.
 A *consumer* is any tensor that is computed from one stream alone, by way of operators that are no stream; where it is cut into
 heads (queries, keys, values), each head reads the stream by itself.
 Source: Goldowsky-Dill et al. 2023 (path patching), arXiv:2304.05969; Conmy et al. 2023 (ACDC), arXiv:2304.14997.
@@ -18,7 +19,7 @@ from functools import lru_cache
 from torch import Tensor
 
 from bounds.graph import Graph, Node
-from bounds.ops import Affine, Conv, Dense, Reciprocal, Scale, Sqrt, Square, Sum, Take
+from bounds.ops import Affine, Concat, Conv, Dense, Reciprocal, Reshape, Scale, Sqrt, Square, Sum, Take, Transpose
 from bounds.ops.base import Elementwise
 from bounds.stream import Producer, Read, Span, span
 from specs.heads import heads
@@ -85,7 +86,19 @@ def _is_sum(graph: Graph, name: str) -> bool:
     node = graph.node.get(name)
     if node is None or not (node.site or name == graph.output):
         return False
-    return type(node.op) is Sum and len(node.inputs) > 1 and all(sign == 1 for sign in node.op.signs)
+    if type(node.op) is not Sum or len(node.inputs) == 1 or any(sign != 1 for sign in node.op.signs):
+        return False
+    return len({_moved(graph, name) for name in node.inputs}) > 1
+
+
+@lru_cache(maxsize=4096)
+def _moved(graph: Graph, name: str) -> str:
+    """The one tensor that a tensor is but moves and sums of, or itself."""
+    node = graph.node.get(name)
+    if node is None or not isinstance(node.op, Scale | Take | Reshape | Transpose | Concat | Sum):
+        return name
+    before = {_moved(graph, x) for x in node.inputs}
+    return before.pop() if len(before) == 1 else name
 
 
 def _begins(graph: Graph, name: str) -> bool:
@@ -110,7 +123,7 @@ def _first(graph: Graph, read: Read) -> bool:
         if _mixes(node) or any(name in mixed for name in node.inputs):
             mixed.add(node.name)
     before = [node.name for node in read.span.nodes[:-1] if node.site]
-    headed = read.heads is not None and not any(_several(graph, name) for name in before)
+    headed = read.heads is not None and not any(name in heads(graph) for name in before)
     ends = read.consumer in mixed or read.consumer == graph.output
     return headed or (ends and not mixed.intersection(before))
 

@@ -1,8 +1,10 @@
 """Attention heads in a graph: which head each element of a tensor belongs to.
 
 A head is one of the products that a softmax weighs values in: its pattern times its values, and before the softmax its queries
-times its keys. From there heads are followed through whatever only puts elements elsewhere or scales them: forward as far as
-what mixes heads (the projection into the residual stream), backward as far as what computes queries, keys and values.
+times its keys. From there heads are followed through whatever only puts elements elsewhere, scales them, or computes them one
+by one from others of the same head (rotary positions, normalised queries): forward as far as what mixes heads (the projection
+into the residual stream), backward as far as what computes queries, keys and values. Keys and values that several heads share
+count as heads of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor
 
 from bounds.graph import Graph, Node
-from bounds.ops import Concat, Product, Reshape, Scale, Softmax, Take, Transpose
+from bounds.ops import Affine, Concat, Product, Reshape, Scale, Softmax, Sum, Take, Transpose
+from bounds.ops.base import Elementwise
 
 __all__ = ["attention", "heads"]
 
@@ -43,7 +46,7 @@ def attention(graph: Graph) -> list[tuple[Node, bool]]:
     """The products of attention, whose rows are the positions that read; and whether each is that of a pattern with the values,
     or that of queries with keys."""
     weighed = _behind_softmax(graph)
-    products = [node for node in graph.nodes if isinstance(node.op, Product) and len(node.shape) > 2]
+    products = [n for n in graph.nodes if isinstance(n.op, Product) and len(n.shape) > 2 and not _of_elements(n)]
     return [(node, node.name in weighed) for node in products if node.name in weighed or _feeds_softmax(graph, node)]
 
 
@@ -65,32 +68,58 @@ _MOVES = Reshape | Transpose | Take | Scale
 
 
 def _feeds_softmax(graph: Graph, node: Node) -> bool:
+    """Whether a softmax reads a tensor, also through moves or a soft cap."""
     readers = graph.readers[node.name]
-    return any(isinstance(r.op, Softmax) or (isinstance(r.op, _MOVES) and _feeds_softmax(graph, r)) for r in readers)
+    return any(
+        isinstance(r.op, Softmax) or (isinstance(r.op, _MOVES | Elementwise) and _feeds_softmax(graph, r)) for r in readers
+    )
 
 
 def _back(graph: Graph, node: Node, label: Tensor, count: int, found: dict[str, tuple[Tensor, int]]) -> None:
-    """Give what a node only moves the heads of where it goes."""
+    """Give what a node only moves, or combines element by element, the heads of where it goes."""
     op = node.op
-    if not isinstance(op, _MOVES | Concat):
+    if not (isinstance(op, _MOVES | Concat | Sum) or _of_elements(node)):
         return
     if isinstance(op, Scale):
         parts: Iterable[Tensor] = (label,)
+    elif isinstance(op, Sum):
+        parts = (label,) * len(node.inputs)
+    elif isinstance(op, Product):
+        factors = graph.shape(node.inputs[0])
+        parts = (label.reshape(*factors[:-1], 1).expand(factors).contiguous(),)
     elif isinstance(op, Take):
-        flat = torch.full((math.prod(op.before),), -1)
-        there = op.index.flatten() >= 0
-        flat[op.index.flatten()[there]] = label.flatten()[there]
-        if not torch.equal(flat[op.index.flatten()[there]], label.flatten()[there]):
-            return  # one element is read by several heads
-        parts = (flat.reshape(op.before),)
+        label, count = _taken(op, label, count)
+        parts = (label,)
     else:
+        assert isinstance(op, Affine)
         parts = (part[0].long() for part in op.adjoint(label.double().unsqueeze(0)))
     for name, part in zip(node.inputs, parts, strict=False):
         before = graph.node.get(name)
-        if before is None or isinstance(before.op, Softmax | Product) or bool((part < 0).any()):
+        between = before is not None and isinstance(before.op, Softmax | Product) and not _of_elements(before)
+        if before is None or between or bool((part < 0).any()):
             continue
         found.setdefault(name, (part, count))
         _back(graph, before, part, count, found)
+
+
+def _of_elements(node: Node) -> bool:
+    """Whether a node is a product element by element."""
+    return isinstance(node.op, Product) and node.op.n == node.op.k == node.op.m == 1
+
+
+def _taken(op: Take, label: Tensor, count: int) -> tuple[Tensor, int]:
+    """Heads of what a move reads. Those that read the same elements are one; -1 where an element is read by none, or where
+    heads share some elements and not others."""
+    where, read = op.index.flatten(), label.flatten()
+    where, read = where[where >= 0], read[where >= 0]
+    first = torch.full((math.prod(op.before),), count).scatter_reduce(0, where, read, "amin")
+    group = torch.arange(count)
+    group[read] = first[where]
+    whole = bool((group[read] == first[where]).all()) and bool((first < count).all())
+    if not whole:
+        return torch.full(op.before, -1), count
+    kept, place = group.unique(return_inverse=True)
+    return place[first].reshape(op.before), len(kept)
 
 
 def _forward(graph: Graph, found: dict[str, tuple[Tensor, int]]) -> None:
@@ -99,7 +128,8 @@ def _forward(graph: Graph, found: dict[str, tuple[Tensor, int]]) -> None:
         if node.name in found or source not in found:
             continue
         label, count = found[source]
-        if isinstance(node.op, Scale | Softmax):
+        alike = isinstance(node.op, Sum) and all(x in found and torch.equal(found[x][0], label) for x in node.inputs)
+        if isinstance(node.op, Scale | Softmax) or alike:
             found[node.name] = label, count
             continue
         whole = isinstance(node.op, Take) and not bool((node.op.index < 0).any())

@@ -14,30 +14,59 @@ from specs.document import read_document
 from specs.errors import InputError
 from specs.weights import read_weights
 
-__all__ = ["Activation", "Checkpoint", "Config", "Norm", "read_config", "refuse", "taken"]
+__all__ = ["Activation", "Checkpoint", "Config", "Norm", "Positions", "Rotary", "read_config", "refuse", "taken"]
 
-Activation: TypeAlias = Literal["relu", "gelu", "gelu_new", "silu"]
+Activation: TypeAlias = Literal["relu", "gelu", "gelu_new", "silu", "solu", "solu_ln"]
 Norm: TypeAlias = Literal["LN", "LNPre", "RMS", "RMSPre"]
 
 
 @dataclass(frozen=True, slots=True)
+class Rotary:
+    """The first `width` numbers of each query and key turn with their position, in pairs: of neighbours, or of halves."""
+
+    width: int
+    neighbours: bool
+
+
+Positions: TypeAlias = Literal["standard", "shortformer", "alibi"] | Rotary
+"""Where positions come in: added to the stream, to what queries and keys are made of, to scores; or by turning."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """Sizes and choices. `scale` is what scores are divided by; `norm` None for a model without normalisation; `causal` whether
-    a position sees itself and those before only."""
+    """Sizes and choices.
+
+    `groups` is how many heads of keys and values there are, each read by as many heads of queries. Of each layer, `scales` is
+    what scores are divided by, `windows` how many positions a position sees, itself the last (None: all). `norm` is None for a
+    model without normalisation, `final` that before the output; `norms_after` normalises what a layer adds, `head_norms`
+    queries and keys, `embed_norm` the embedding. `causal`: a position sees itself and those before only. Caps are soft: tanh.
+    """
 
     layers: int
     width: int
     heads: int
+    groups: int
     head_width: int
     vocabulary: int
+    outputs: int
     context: int
     hidden: int | None
     activation: Activation
     norm: Norm | None
+    final: Norm | None
     epsilon: float
-    scale: float
+    scales: tuple[float, ...]
+    windows: tuple[int | None, ...]
     causal: bool
+    positions: Positions = "standard"
     results: bool = False
+    gated: bool = False
+    parallel: bool = False
+    norms_after: bool = False
+    head_norms: bool = False
+    embed_norm: bool = False
+    score_cap: float | None = None
+    logit_cap: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

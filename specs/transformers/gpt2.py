@@ -75,26 +75,31 @@ def _config(given: dict[str, Any], file: str) -> Config:
 
     if (kind := given.get("model_type", "gpt2")) != "gpt2":
         refuse(file, "model_type", kind, "'gpt2'")
-    for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
-        if given.get(key):
-            refuse(file, key, given[key], "false")
+    if given.get("add_cross_attention"):
+        refuse(file, "add_cross_attention", given["add_cross_attention"], "false")
     activation = _ACTIVATIONS.get(str(given.get("activation_function", "gelu_new")))
     if activation is None:
         refuse(file, "activation_function", given["activation_function"], ", ".join(_ACTIVATIONS))
     width, heads = number("n_embd"), number("n_head")
     if width % heads:
         refuse(file, "n_head", heads, f"a divisor of n_embd {width}")
+    layers, scale = number("n_layer"), math.sqrt(width // heads) if given.get("scale_attn_weights", True) else 1.0
+    by_layer = bool(given.get("scale_attn_by_inverse_layer_idx"))
     return Config(
-        layers=number("n_layer"),
+        layers=layers,
         width=width,
         heads=heads,
+        groups=heads,
         head_width=width // heads,
         vocabulary=number("vocab_size"),
+        outputs=number("vocab_size"),
         context=number("n_positions", given.get("n_ctx")),
         hidden=number("n_inner", 4 * width),
         activation=activation,  # pyright: ignore[reportArgumentType]
         norm="LN",
+        final="LN",
         epsilon=float(given.get("layer_norm_epsilon", 1e-5)),
-        scale=math.sqrt(width // heads) if given.get("scale_attn_weights", True) else 1.0,
+        scales=tuple(scale * (i + 1 if by_layer else 1) for i in range(layers)),
+        windows=(None,) * layers,
         causal=True,
     )

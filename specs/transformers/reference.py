@@ -38,7 +38,7 @@ def compare_with(path: str, made: onnx.ModelProto, checkpoint: Checkpoint, takes
     if int(tokens.min()) < 0 or int(tokens.max()) >= config.vocabulary:
         raise InputError(path, "", f"token {int(tokens.max())}", f"tokens 0..{config.vocabulary - 1}")
     logits = logits[:, -1] if last and logits.dim() == 3 else logits
-    wanted = (len(tokens), config.vocabulary) if last else (len(tokens), shape[1], config.vocabulary)
+    wanted = (len(tokens), config.outputs) if last else (len(tokens), shape[1], config.outputs)
     if tuple(logits.shape) != wanted:
         raise InputError(path, "", f"logits of shape {list(logits.shape)}", f"shape {list(wanted)}")
     file = parse(made.SerializeToString(), path)

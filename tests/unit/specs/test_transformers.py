@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specs.edges import listed
 from specs.errors import InputError
+from specs.heads import heads
 from specs.model import load_model, model_from_module
 from specs.transformers.gpt2 import read_gpt2
 from specs.transformers.hooked import read_hooked
@@ -28,58 +30,150 @@ def _state(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     """A HookedTransformer's state dict with random weights, its buffers among them."""
     g = torch.Generator().manual_seed(seed)
     d, h, k, v = config["d_model"], config["n_heads"], config["d_head"], config["d_vocab"]
-    shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (v, d), "pos_embed.W_pos": (config["n_ctx"], d)}
-    norms = ["ln_final"]
+    groups, kind = config.get("n_key_value_heads"), config["normalization_type"]
+    shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (v, d)}
+
+    def norm(kind: str | None, name: str, width: int) -> None:
+        ends = {"LN": ("w", "b"), "RMS": ("w",)}.get(str(kind), ())
+        shapes.update({f"{name}.{end}": (width,) for end in ends})
+
+    if config.get("positional_embedding_type") != "rotary":
+        shapes["pos_embed.W_pos"] = (config["n_ctx"], d)
+    if config.get("post_embedding_ln"):
+        norm("LN", "embed.ln", d)
     for i in range(config["n_layers"]):
-        at = f"blocks.{i}.attn"
-        shapes |= {f"{at}.W_{p}": (h, d, k) for p in "QKV"} | {f"{at}.b_{p}": (h, k) for p in "QKV"}
+        at, names = f"blocks.{i}.attn", ["ln1"] if config.get("attn_only") else ["ln1", "ln2"]
+        for part, count in (("Q", h), ("K", groups or h), ("V", groups or h)):
+            own = "_" if groups and part != "Q" else ""
+            shapes |= {f"{at}.{own}W_{part}": (count, d, k), f"{at}.{own}b_{part}": (count, k)}
         shapes |= {f"{at}.W_O": (h, k, d), f"{at}.b_O": (d,)}
-        norms.append(f"blocks.{i}.ln1")
+        for name in names:
+            norm(kind, f"blocks.{i}.{name}", d)
+            if config.get("use_normalization_before_and_after"):
+                norm("RMS", f"blocks.{i}.{name}_post", d)
+        if config.get("use_qk_norm"):
+            norm("RMS", f"{at}.q_norm", k)
+            norm("RMS", f"{at}.k_norm", k)
         if not config.get("attn_only"):
             m = config["d_mlp"]
-            shapes |= {
-                f"blocks.{i}.mlp.{n}": s for n, s in (("W_in", (d, m)), ("b_in", (m,)), ("W_out", (m, d)), ("b_out", (d,)))
-            }
-            norms.append(f"blocks.{i}.ln2")
-    kind = config["normalization_type"]
-    shapes |= {f"{n}.w": (d,) for n in norms if kind in ("LN", "RMS")} | {f"{n}.b": (d,) for n in norms if kind == "LN"}
-    shapes |= {"unembed.W_U": (d, v), "unembed.b_U": (v,)}
+            shapes |= {f"blocks.{i}.mlp.W_{n}": s for n, s in (("in", (d, m)), ("out", (m, d)), ("gate", (d, m)))}
+            shapes |= {f"blocks.{i}.mlp.b_in": (m,), f"blocks.{i}.mlp.b_out": (d,)}
+            norm(kind if config.get("act_fn") == "solu_ln" else None, f"blocks.{i}.mlp.ln", m)
+    norm(str(kind).replace("LN", "RMS") if config.get("final_rms") else kind, "ln_final", d)
+    out = config.get("d_vocab_out", v)
+    shapes |= {"unembed.W_U": (d, out), "unembed.b_U": (out,)}
     state = {name: torch.randn(shape, generator=g) / max(1, shape[0]) ** 0.5 for name, shape in shapes.items()}
-    return state | {"blocks.0.attn.mask": torch.ones(6, 6).tril().bool(), "blocks.0.attn.IGNORE": torch.tensor(-torch.inf)}
+    for i in range(config["n_layers"]):
+        state[f"blocks.{i}.attn.mask"] = torch.ones(6, 6).tril().bool()
+        state[f"blocks.{i}.attn.IGNORE"] = torch.tensor(-torch.inf)
+        if config.get("positional_embedding_type") == "rotary":
+            width = config.get("rotary_dim", k)
+            angle = torch.arange(config["n_ctx"]).unsqueeze(1) / 10 ** torch.arange(width // 2)
+            angle = angle.repeat_interleave(2, 1) if config.get("rotary_adjacent_pairs") else angle.repeat(1, 2)
+            state |= {f"blocks.{i}.attn.rotary_sin": angle.sin(), f"blocks.{i}.attn.rotary_cos": angle.cos()}
+    return state
+
+
+def _turned(config: dict[str, Any], w: dict[str, Tensor], at: str, x: Tensor) -> Tensor:
+    """Rotary positions as rotations of the plane, pair by pair. Shape: `x` `(1, positions, heads, head_width)`."""
+    if config.get("positional_embedding_type") != "rotary":
+        return x
+    width, made = config.get("rotary_dim", config["d_head"]), x.clone()
+    for p in range(x.shape[1]):
+        for i in range(width // 2):
+            a, b = (2 * i, 2 * i + 1) if config.get("rotary_adjacent_pairs") else (i, i + width // 2)
+            c, s = w[f"{at}.rotary_cos"][p, a], w[f"{at}.rotary_sin"][p, a]
+            made[:, p, :, a] = c * x[:, p, :, a] - s * x[:, p, :, b]
+            made[:, p, :, b] = s * x[:, p, :, a] + c * x[:, p, :, b]
+    return made
 
 
 def _hooked(config: dict[str, Any], w: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
     """Logits and some activations, as HookedTransformer computes them."""
-    kind, act = config["normalization_type"], config.get("act_fn")
+    kind, act, where = config["normalization_type"], config.get("act_fn"), config.get("positional_embedding_type", "standard")
+    seen: dict[str, Tensor] = {}
 
-    def norm(x: Tensor, name: str) -> Tensor:
+    def norm(x: Tensor, name: str, kind: str | None) -> Tensor:
         if kind is None:
             return x
         x = x - x.mean(-1, keepdim=True) if kind.startswith("LN") else x
         x = x / (x.pow(2).mean(-1, keepdim=True) + config["eps"]).sqrt()
+        if kind == "RMS":
+            seen[f"{name}.hook_normalized"] = x
         x = x * w[f"{name}.w"] if kind in ("LN", "RMS") else x
-        return x + w[f"{name}.b"] if kind == "LN" else x
+        x = x + w[f"{name}.b"] if kind == "LN" else x
+        if kind != "RMS":
+            seen[f"{name}.hook_normalized"] = x
+        return x
 
-    n = tokens.shape[1]
-    x = w["embed.W_E"][tokens] + w["pos_embed.W_pos"][:n]
-    seen: dict[str, Tensor] = {}
+    def capped(x: Tensor, key: str) -> Tensor:
+        cap = config.get(key, -1.0)
+        return cap * torch.tanh(x / cap) if cap > 0 else x
+
+    def left(x: Tensor, name: str) -> Tensor:
+        return norm(x, name, "RMS") if config.get("use_normalization_before_and_after") else x
+
+    def mlp(i: int, x: Tensor) -> Tensor:
+        stem = f"blocks.{i}.mlp"
+        x, inside = norm(x, f"blocks.{i}.ln2", kind), w[f"{stem}.W_in"]
+        kinds = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu, "gelu_new": lambda t: F.gelu(t, approximate="tanh"),
+                 "solu": lambda t: t * t.softmax(-1)}  # fmt: skip
+        run = kinds[str(act).removesuffix("_ln")]
+        if config.get("gated_mlp"):
+            seen[f"{stem}.hook_pre"] = pre = x @ w[f"{stem}.W_gate"]
+            post = run(pre) * (x @ inside) + w[f"{stem}.b_in"]
+        else:
+            seen[f"{stem}.hook_pre"] = pre = x @ inside + w[f"{stem}.b_in"]
+            post = run(pre)
+        post = norm(post, f"{stem}.ln", "LN" if kind == "LN" else "LNPre") if act == "solu_ln" else post
+        seen[f"{stem}.hook_post"] = post
+        seen[f"blocks.{i}.hook_mlp_out"] = out = left(post @ w[f"{stem}.W_out"] + w[f"{stem}.b_out"], f"blocks.{i}.ln2_post")
+        return out
+
+    n, h = tokens.shape[1], config["n_heads"]
+    x = w["embed.W_E"][tokens]
+    seen["hook_embed"] = x = norm(x, "embed.ln", "LN") if config.get("post_embedding_ln") else x
+    x = x + w["pos_embed.W_pos"][:n] if where == "standard" else x
+    back = torch.arange(n).unsqueeze(1) - torch.arange(n)
     for i in range(config["n_layers"]):
-        at, h = f"blocks.{i}.attn", norm(x, f"blocks.{i}.ln1")
-        q, k, v = (torch.einsum("bpd,hdk->bphk", h, w[f"{at}.W_{p}"]) + w[f"{at}.b_{p}"] for p in "QKV")
-        scores = torch.einsum("bphk,bqhk->bhpq", q, k) / config["d_head"] ** 0.5
+        at, read = f"blocks.{i}.attn", norm(x, f"blocks.{i}.ln1", kind)
+        own = "_" if config.get("n_key_value_heads") else ""
+        parts: list[Tensor] = []
+        for part in "QKV":
+            extra = w["pos_embed.W_pos"][:n] if where == "shortformer" and part != "V" else 0.0
+            mark = "" if part == "Q" else own
+            made = torch.einsum("bpd,hdk->bphk", read + extra, w[f"{at}.{mark}W_{part}"]) + w[f"{at}.{mark}b_{part}"]
+            seen[f"{at}.hook_{part.lower()}"] = made
+            if part != "V":
+                made = norm(made, f"{at}.{part.lower()}_norm", "RMS") if config.get("use_qk_norm") else made
+                made = _turned(config, w, at, made)
+                if where == "rotary":
+                    seen[f"{at}.hook_rot_{part.lower()}"] = made
+            parts.append(made.repeat_interleave(h // made.shape[2], 2))
+        q, k, v = parts
+        scale = config["d_head"] ** 0.5 * (i + 1 if config.get("scale_attn_by_inverse_layer_idx") else 1)
+        scores = capped(torch.einsum("bphk,bqhk->bhpq", q, k) / scale, "attn_scores_soft_cap")
+        if where == "alibi":
+            scores = scores - torch.tensor([2 ** (-8 * (j + 1) / h) for j in range(h)]).reshape(-1, 1, 1) * back.clamp(min=0)
         if config.get("attention_dir", "causal") == "causal":
-            scores = scores.masked_fill(~torch.ones(n, n).tril().bool(), -torch.inf)
+            scores = scores.masked_fill(back < 0, -torch.inf)
+        if config.get("use_local_attn") and config["attn_types"][i] == "local":
+            scores = scores.masked_fill(back >= config["window_size"], -torch.inf)
         seen[f"{at}.hook_pattern"] = scores.softmax(-1)
         seen[f"{at}.hook_z"] = z = torch.einsum("bhpq,bqhk->bphk", scores.softmax(-1), v)
         seen[f"{at}.hook_result"] = result = torch.einsum("bphk,hkd->bphd", z, w[f"{at}.W_O"])
-        x = x + result.sum(2) + w[f"{at}.b_O"]
-        if not config.get("attn_only"):
-            pre = norm(x, f"blocks.{i}.ln2") @ w[f"blocks.{i}.mlp.W_in"] + w[f"blocks.{i}.mlp.b_in"]
-            kinds = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu, "gelu_new": lambda t: F.gelu(t, approximate="tanh")}
-            seen[f"blocks.{i}.mlp.hook_post"] = post = kinds[str(act)](pre)
-            x = x + post @ w[f"blocks.{i}.mlp.W_out"] + w[f"blocks.{i}.mlp.b_out"]
+        seen[f"blocks.{i}.hook_attn_out"] = out = left(result.sum(2) + w[f"{at}.b_O"], f"blocks.{i}.ln1_post")
+        if config.get("attn_only"):
+            x = x + out
+        elif config.get("parallel_attn_mlp"):
+            x = x + out + mlp(i, x)
+        else:
+            x = x + out
+            x = x + mlp(i, x)
         seen[f"blocks.{i}.hook_resid_post"] = x
-    return seen | {"logits": norm(x, "ln_final") @ w["unembed.W_U"] + w["unembed.b_U"]}
+    last = str(kind).replace("LN", "RMS") if config.get("final_rms") else kind
+    logits = norm(x, "ln_final", last) @ w["unembed.W_U"] + w["unembed.b_U"]
+    return seen | {"logits": capped(logits, "output_logits_soft_cap")}
 
 
 def _files(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> tuple[str, str]:
@@ -95,7 +189,15 @@ VARIANTS = [
     {"act_fn": "silu", "normalization_type": "RMS", "attention_dir": "bidirectional"},
     {"normalization_type": "RMSPre", "use_attn_result": True},
     {"attn_only": True, "act_fn": None, "use_attn_result": True},
-]
+    {"positional_embedding_type": "rotary", "rotary_dim": 2, "parallel_attn_mlp": True},
+    {"positional_embedding_type": "rotary", "rotary_adjacent_pairs": True, "n_key_value_heads": 1, "use_qk_norm": True},
+    {"positional_embedding_type": "rotary", "normalization_type": "RMS", "gated_mlp": True, "act_fn": "silu",
+     "use_normalization_before_and_after": True, "attn_scores_soft_cap": 0.5, "output_logits_soft_cap": 1.5},
+    {"positional_embedding_type": "shortformer", "attn_only": True, "normalization_type": None, "d_vocab_out": 5},
+    {"positional_embedding_type": "alibi", "post_embedding_ln": True, "scale_attn_by_inverse_layer_idx": True},
+    {"use_local_attn": True, "attn_types": ["global", "local"], "window_size": 2, "final_rms": True, "act_fn": "solu_ln"},
+    {"n_heads": 4, "n_key_value_heads": 2, "d_head": 2, "act_fn": "solu", "use_attn_result": True},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=repr)
@@ -117,7 +219,32 @@ def test_logits_and_activations(tmp_path: Path, variant: dict[str, Any]) -> None
     assert torch.allclose(model.graph(x.double().unsqueeze(0))[0].float(), expected["logits"], atol=2e-5)
     if config.get("use_attn_result"):
         group, count = model.group("blocks.1.attn.hook_result", "head")
-        assert count == 3 and bool((group == torch.arange(3)[:, None]).all())
+        assert count == config["n_heads"] and bool((group == torch.arange(count)[:, None]).all())
+
+
+@pytest.mark.parametrize("adjacent", [False, True])
+def test_heads_of_shared_and_turned_keys(tmp_path: Path, adjacent: bool) -> None:
+    """Heads are followed through rotary positions; keys and values that heads share are heads of their own."""
+    config = CONFIG | {"n_heads": 4, "n_key_value_heads": 2, "positional_embedding_type": "rotary",
+                       "rotary_adjacent_pairs": adjacent}  # fmt: skip
+    checkpoint = read_hooked(*_files(tmp_path, config, _state(config)))
+    (tmp_path / "m.onnx").write_bytes(written(checkpoint, 5, "one-hot").SerializeToString())
+    model = load_model("m.onnx", shown="c", where="", base=tmp_path)
+    for name, count in (("q", 4), ("k", 2), ("v", 2), ("z", 4), ("rot_q", 4), ("rot_k", 2)):
+        group, found = model.group(f"blocks.0.attn.hook_{name}", "head")
+        assert found == count and bool((group == torch.arange(count)[:, None]).all()), name
+    projections = [f"blocks.{i}.attn.{part}.flat.product" for i in range(2) for part in "QKV"]
+    consumers = [f"blocks.{i}.mlp.hook_pre.product" for i in range(2)] + ["logits.product"]
+    assert {read.consumer for read in listed(model.graph)} == {*projections, *consumers}
+
+
+def test_a_softmax_over_units_has_no_heads(tmp_path: Path) -> None:
+    """SoLU multiplies by a softmax, and is no attention."""
+    config = CONFIG | {"act_fn": "solu"}
+    checkpoint = read_hooked(*_files(tmp_path, config, _state(config)))
+    (tmp_path / "m.onnx").write_bytes(written(checkpoint, 5, "one-hot").SerializeToString())
+    model = load_model("m.onnx", shown="c", where="", base=tmp_path)
+    assert not any("mlp" in name for name in heads(model.graph))
 
 
 def test_input_and_output_forms(tmp_path: Path) -> None:
@@ -142,15 +269,21 @@ def test_another_checkpoints_logits_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"positional_embedding_type": "rotary"}, '$.positional_embedding_type: positional_embedding_type "rotary"'),
-        ({"gated_mlp": True}, "$.gated_mlp"),
-        ({"act_fn": "solu_ln"}, "$.act_fn"),
-        ({"n_key_value_heads": 1}, "$.n_key_value_heads"),
+        ({"positional_embedding_type": "relative_positional_bias"},
+         '$.positional_embedding_type: positional_embedding_type "relative_positional_bias"'),
+        ({"positional_embedding_type": "rotary"}, "no weight 'blocks.0.attn.rotary_sin'"),
+        ({"positional_embedding_type": "rotary", "rotary_dim": 3}, "$.rotary_dim"),
+        ({"act_fn": "xielu"}, "$.act_fn"),
+        ({"act_fn": "solu_ln", "gated_mlp": True}, "$.gated_mlp"),
+        ({"num_experts": 4}, "$.num_experts"),
+        ({"n_key_value_heads": 2}, "$.n_key_value_heads"),
+        ({"use_normalization_before_and_after": True}, "$.use_normalization_before_and_after"),
+        ({"use_local_attn": True, "window_size": 2}, "$.attn_types"),
         ({"d_mlp": 21}, "weight 'blocks.0.mlp.W_in' of shape [12, 20]"),
         ({"n_layers": 3}, "no weight 'blocks.2.attn.W_Q'"),
         ({"n_layers": 0}, "$.n_layers"),
     ],
-)
+)  # fmt: skip
 def test_refuses_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     paths = _files(tmp_path, CONFIG | change, _state(CONFIG))
     with pytest.raises(InputError) as error:

@@ -106,7 +106,9 @@ def transformer(folder: Path, seed: int = 0, numbers: bool = False, **choices: A
     """A random transformer of two layers of two heads and an MLP, on three of four tokens, that lost a head of each layer and
     some hidden units of the second: `net.onnx`, `circuit.json`, `spec.yaml`. With `numbers` it takes token numbers."""
     said: dict[str, Any] = {"activation": "relu", "norm": None, "causal": True} | choices
-    config = Config(2, 4, 2, 2, 4, 3, 5, epsilon=1e-3, scale=1.5, **said)
+    sizes = {"layers": 2, "width": 4, "heads": 2, "groups": 2, "head_width": 2, "vocabulary": 4, "outputs": 4, "context": 3}
+    layers = {"scales": (1.5, 1.5), "windows": (None, None), "final": said["norm"]}
+    config = Config(**sizes, hidden=5, epsilon=1e-3, **layers, **said)
     shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (4, 4), "pos_embed.W_pos": (3, 4), "unembed.W_U": (4, 4)}
     shapes |= {"unembed.b_U": (4,), "ln_final.w": (4,), "ln_final.b": (4,)}
     for block in ("blocks.0", "blocks.1"):
