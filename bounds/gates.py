@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bounds.region import Box
 
-__all__ = ["Gate", "Gates"]
+__all__ = ["Gate", "Gates", "mask_key"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,3 +60,8 @@ class Gates:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Gates:
         return Gates(tuple(gate.to(dtype, device) for gate in self.gates))
+
+
+def mask_key(masks: Tensor) -> bytes:
+    """Circuits as a key of a mapping; the shape is not in it. Shape: `masks` `(..., components)` bool."""
+    return masks.to(torch.uint8).cpu().numpy().tobytes()

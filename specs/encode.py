@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bounds.backends.native import leads
+from bounds.firsts import firsts
 from bounds.gates import Gate, Gates
 from bounds.graph import Graph
 from bounds.query import Margins, Query
@@ -145,25 +145,6 @@ def _margins(spec: Spec, graph: Graph, region: Region) -> Margins:
     shape = graph.shape(graph.output)
     if not isinstance(spec.agreement, Top1):
         return agreement_margins(spec.agreement, shape)
-    tops = _tops(graph, region)
+    tops = firsts(graph, region)
     check_size(spec.agreement, shape, len(tops), file=spec.file)
     return agreement_margins(spec.agreement, shape, tops)
-
-
-_LEADERS = 16
-"""Outputs that others are shown to be below."""
-
-
-def _tops(graph: Graph, region: Region) -> list[int]:
-    """The outputs that can be the model's first: not those that one of the first few at the centre is above everywhere."""
-    at_center = graph(region.box().center.unsqueeze(0)).flatten()
-    n = len(at_center)
-    leaders = at_center.argsort(descending=True)[:_LEADERS]
-    ahead, behind = leaders.repeat_interleave(n), torch.arange(n, device=leaders.device).repeat(len(leaders))
-    apart = ahead != behind
-    lead = leads(graph, region, ahead[apart], behind[apart])
-    below = torch.zeros(n, dtype=torch.bool, device=leaders.device)
-    below[behind[apart][(lead > 0) & lead.isfinite()]] = True
-    if bool(below.all()):
-        raise AssertionError("some output is first at every point; a bound that says otherwise is wrong")
-    return (~below).nonzero().squeeze(1).tolist()

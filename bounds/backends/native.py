@@ -24,10 +24,8 @@ from bounds.domains.trace import Trace
 from bounds.graph import Graph
 from bounds.ops.base import Nonlinear
 from bounds.query import Bound, Clauses, Query
-from bounds.region import Region
-from bounds.rounding import down
 
-__all__ = ["Native", "NativeBounder", "leads"]
+__all__ = ["Native", "NativeBounder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,26 +208,6 @@ class NativeBounder(Bounder):
 _FEW = 64
 """Up to so many clauses all are bounded as tightly as a method can; of more only those that looser bounds leave open. What is
 proven is the same, the margin may be smaller."""
-
-
-def leads(graph: Graph, region: Region, ahead: Tensor, behind: Tensor, memory: int = 1 << 26) -> Tensor:
-    """Lower bounds of the model's output `ahead[i]` less its output `behind[i]`, both numbers in the flattened output.
-
-    Shapes: `(pairs,)` all. Guarantees: as bounds of forms; a pair that intervals prove apart keeps their bound. Cost: a
-    backward pass of the others, in blocks that keep to `memory` bytes.
-    """
-    trace = model_trace(graph, region, memory)
-    box, shape = trace.value[graph.output], graph.shape(graph.output)
-    lower, upper = box.lower.flatten(), box.upper.flatten()
-    found = down(lower[ahead] - upper[behind])
-    for block in (~(found > 0)).nonzero().squeeze(1).split(rows_together(graph, memory)):
-        rows = torch.zeros((len(block), lower.numel()), dtype=lower.dtype, device=lower.device)
-        each = torch.arange(len(block), device=lower.device)
-        rows[each, ahead[block]] = 1
-        rows[each, behind[block]] -= 1
-        form = _pull_output(trace, rows.reshape(-1, *shape))
-        found[block] = torch.maximum(found[block], linear.concretize(trace, form)[0])
-    return found
 
 
 def _pull_output(trace: Trace, coefficients: Tensor) -> linear.Form:

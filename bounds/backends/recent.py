@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from bounds.domains.trace import Trace
+from bounds.gates import mask_key
 
 __all__ = ["Recent"]
 
@@ -36,4 +36,4 @@ class Recent:
 
 
 def _key(method: str, masks: Tensor) -> tuple[str, tuple[int, ...], bytes]:
-    return method, tuple(masks.shape), masks.to(torch.uint8).cpu().numpy().tobytes()
+    return method, tuple(masks.shape), mask_key(masks)

@@ -10,7 +10,7 @@ Source: of backward bounds see `bounds.domains.linear`; that they serve as runni
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -87,21 +87,20 @@ def _sharpened(trace: Trace, node: Node, box: Box) -> Box:
     trace.value[node.name] = box
     lower, upper = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()
     for some in at.split(1024):
-        units = linear.elements(trace.graph, node.name, some).pending[node.name][0]
+        units = torch.zeros((len(some), *node.shape), dtype=lower.dtype, device=lower.device)
+        units.flatten(1)[torch.arange(len(some)), some] = 1
         lower[:, some] = torch.fmax(lower[:, some], least(trace, node.name, units))
         upper[:, some] = torch.fmin(upper[:, some], -least(trace, node.name, -units))
     return Box(lower.reshape(box.lower.shape), upper.reshape(box.upper.shape))
 
 
-def _cuts(graph: Graph) -> set[str]:
+@lru_cache(maxsize=4)
+def _cuts(graph: Graph) -> frozenset[str]:
     """Tensors through which all goes that later ones depend on."""
-    return set(_passed(graph))
-
-
-def _passed(graph: Graph) -> Iterator[str]:
     last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
-    alive: set[str] = {graph.input}
+    alive, found = {graph.input}, set[str]()
     for i, node in enumerate(graph.nodes):
         alive = {name for name in (*alive, node.name) if last.get(name, -1) > i}
         if alive == {node.name} and not isinstance(node.op, Nonlinear):
-            yield node.name
+            found.add(node.name)
+    return frozenset(found)

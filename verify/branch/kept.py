@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from bounds.gates import mask_key
 from verify.branch.run import Branching
 
 __all__ = ["Branchings"]
@@ -23,16 +23,12 @@ class Branchings:
 
     def take(self, mask: Tensor, begin: Callable[[], Branching]) -> Branching:
         """A circuit's, where it is held and can go on, else a new one. Shapes: `mask` `(1, components)` bool."""
-        held = self._held.pop(_key(mask), None)
+        held = self._held.pop(mask_key(mask), None)
         return held if held is not None and held.whole else begin()
 
     def put(self, mask: Tensor, branching: Branching) -> None:
         """Hold one for later, if it can go on."""
         if branching.whole:
-            self._held[_key(mask)] = branching
+            self._held[mask_key(mask)] = branching
         while self._held and sum(held.bytes for held in self._held.values()) > self.room:
             self._held.popitem(last=False)
-
-
-def _key(mask: Tensor) -> bytes:
-    return mask.to(torch.uint8).cpu().numpy().tobytes()
