@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bounds.assembly import Assembly, real, text
 from bounds.graph import GraphError
-from bounds.ops import Conv, Maximum, Product, Reciprocal, Relu, Softmax, Square, Sum, Take
+from bounds.ops import Conv, Maximum, Product, Reciprocal, Relu, Reshape, Softmax, Square, Sum, Take, Transpose
 from bounds.recognise import gated
 from bounds.window import counts, overshoot, padded, windows
 
@@ -119,6 +119,13 @@ class Builder(Assembly):
         turned = self.transpose(x, order, name=self.fresh(name, "turned"))
         made = self._add(Softmax(absent), (turned,), self.fresh(name, "softmax"), self.channel_axis(turned))
         return self.transpose(made, [order.index(a) for a in range(len(shape))], name=name)
+
+    def is_softmax(self, x: str) -> bool:
+        """Whether a tensor holds results of a softmax, wherever they were moved: finite, whatever the scores."""
+        node = self._nodes.get(x)
+        while node is not None and isinstance(node.op, Reshape | Transpose):
+            node = self._nodes.get(node.inputs[0])
+        return node is not None and isinstance(node.op, Softmax)
 
     def _repeated(self, x: str, shape: Sequence[int], name: str) -> str:
         return x if self.shape(x) == tuple(shape) else self.expand(x, shape, name=self.fresh(name, "wide"))

@@ -10,14 +10,13 @@ count as heads of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from bounds.graph import Graph, Node
-from bounds.ops import Affine, Concat, Product, Reshape, Scale, Softmax, Sum, Take, Transpose
+from bounds.ops import Concat, Product, Reshape, Scale, Softmax, Sum, Take, Transpose
 from bounds.ops.base import Elementwise
 
 __all__ = ["attention", "heads"]
@@ -37,7 +36,12 @@ def heads(graph: Graph) -> dict[str, tuple[Tensor, int]]:
         found.setdefault(node.name, (line.expand(node.shape).contiguous(), count))
         factors = graph.node[node.inputs[0]]
         before = line[..., 0].expand(factors.shape).contiguous()
-        _back(graph, factors, before, count, found)
+        for part in _parts(graph, factors, before, count):
+            role: dict[str, tuple[Tensor, int]] = {}
+            _back(graph, *part, role)
+            for name, heads_of in role.items():
+                if not bool((heads_of[0] < 0).any()):
+                    found.setdefault(name, heads_of)
     _forward(graph, found)
     return found
 
@@ -75,31 +79,35 @@ def _feeds_softmax(graph: Graph, node: Node) -> bool:
     )
 
 
-def _back(graph: Graph, node: Node, label: Tensor, count: int, found: dict[str, tuple[Tensor, int]]) -> None:
-    """Give what a node only moves, or combines element by element, the heads of where it goes."""
-    op = node.op
-    if not (isinstance(op, _MOVES | Concat | Sum) or _of_elements(node)):
+def _back(graph: Graph, name: str, label: Tensor, count: int, role: dict[str, tuple[Tensor, int]]) -> None:
+    """Enter the heads of a tensor that one factor is made of, and of all that it is made of itself; -1 at elements of no head,
+    or of none yet: a tensor may be read in parts."""
+    node = graph.node.get(name)
+    if node is None or (isinstance(node.op, Softmax | Product) and not _of_elements(node)):
         return
-    if isinstance(op, Scale):
-        parts: Iterable[Tensor] = (label,)
-    elif isinstance(op, Sum):
-        parts = (label,) * len(node.inputs)
-    elif isinstance(op, Product):
+    if (known := role.get(name)) is not None:
+        label = torch.where(known[0] < 0, label, known[0])
+        if known[1] != count or torch.equal(label, known[0]):
+            return
+    role[name] = label, count
+    for part in _parts(graph, node, label, count):
+        _back(graph, *part, role)
+
+
+def _parts(graph: Graph, node: Node, label: Tensor, count: int) -> list[tuple[str, Tensor, int]]:
+    """What a node only moves, or combines element by element, with the heads of where it goes, and how many."""
+    op = node.op
+    if isinstance(op, Scale | Sum):
+        return [(name, label, count) for name in node.inputs]
+    if isinstance(op, Take):
+        return [(node.inputs[0], *_taken(op, label, count))]
+    if _of_elements(node):
         factors = graph.shape(node.inputs[0])
-        parts = (label.reshape(*factors[:-1], 1).expand(factors).contiguous(),)
-    elif isinstance(op, Take):
-        label, count = _taken(op, label, count)
-        parts = (label,)
-    else:
-        assert isinstance(op, Affine)
-        parts = (part[0].long() for part in op.adjoint(label.double().unsqueeze(0)))
-    for name, part in zip(node.inputs, parts, strict=False):
-        before = graph.node.get(name)
-        between = before is not None and isinstance(before.op, Softmax | Product) and not _of_elements(before)
-        if before is None or between or bool((part < 0).any()):
-            continue
-        found.setdefault(name, (part, count))
-        _back(graph, before, part, count, found)
+        return [(node.inputs[0], label.reshape(*factors[:-1], 1).expand(factors).contiguous(), count)]
+    if isinstance(op, Reshape | Transpose | Concat):
+        parts = op.adjoint(label.double().unsqueeze(0))
+        return [(name, part[0].long(), count) for name, part in zip(node.inputs, parts, strict=False)]
+    return []
 
 
 def _of_elements(node: Node) -> bool:
@@ -108,17 +116,18 @@ def _of_elements(node: Node) -> bool:
 
 
 def _taken(op: Take, label: Tensor, count: int) -> tuple[Tensor, int]:
-    """Heads of what a move reads. Those that read the same elements are one; -1 where an element is read by none, or where
+    """Heads of what a move reads, -1 where it reads nothing. Those that read the same elements are one; -1 everywhere where
     heads share some elements and not others."""
     where, read = op.index.flatten(), label.flatten()
-    where, read = where[where >= 0], read[where >= 0]
+    there = (where >= 0) & (read >= 0)
+    where, read = where[there], read[there]
     first = torch.full((math.prod(op.before),), count).scatter_reduce(0, where, read, "amin")
     group = torch.arange(count)
     group[read] = first[where]
-    whole = bool((group[read] == first[where]).all()) and bool((first < count).all())
-    if not whole:
+    if not torch.equal(group[read], first[where]):
         return torch.full(op.before, -1), count
     kept, place = group.unique(return_inverse=True)
+    place = torch.cat([place, torch.tensor([-1])])
     return place[first].reshape(op.before), len(kept)
 
 

@@ -25,8 +25,8 @@ MASKED = -1e30
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A node whose operands are known: tensors of `builder`, or `constants`. `place` names it in messages; `sequences` holds
-    the tensors of each sequence made so far."""
+    """A node whose operands are known: tensors of `builder`, of type `dtype`, or `constants`. `place` names it in messages;
+    `sequences` holds the tensors of each sequence made so far."""
 
     node: onnx.NodeProto
     builder: Builder
@@ -36,6 +36,7 @@ class Call:
     place: str
     read: frozenset[str]
     sequences: dict[str, list[str]]
+    dtype: np.dtype[Any]
 
     def error(self, found: str, needed: str = "", remedy: str = "") -> InputError:
         return InputError(self.shown, self.place, found, needed, remedy)
@@ -86,6 +87,9 @@ class Call:
     def masked(self, x: str, kept: Tensor, other: Tensor) -> None:
         """The result is `x` where `kept`, else `other`; where that is minus infinity, or as good as that, entries are absent.
         Shapes: `kept` (bool) and `other` broadcast with `x`."""
+        if bool(kept.all()):
+            self.builder.scale(x, name=self.result)
+            return
         gone = ~kept & (other <= MASKED)
         if bool((~gone & ~kept & ~other.isfinite()).any()):
             raise self.error(

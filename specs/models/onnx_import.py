@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import torch
 
 from bounds.build import Builder
 from bounds.graph import Graph, GraphError
@@ -49,9 +50,10 @@ def read_graph(file: File, shown: str) -> Reading:
     nodes = list(_needed(file.model.graph, output))
     builder = Builder(file.input, file.input_shape)
     constants, operators, sequences = dict(file.constants), dict[str, str](), dict[str, list[str]]()
+    dtype = torch.empty(0, dtype=file.dtype).numpy().dtype
     read = frozenset(name for _, node in nodes for name in node.input) | {output}
     for i, node in nodes:
-        call = Call(node, builder, constants, file.opset, shown, _place(i, node), read, sequences)
+        call = Call(node, builder, constants, file.opset, shown, _place(i, node), read, sequences, dtype)
         try:
             if (folded := _folded(call)) is not None:
                 constants.update(zip(node.output, folded, strict=False))
@@ -111,6 +113,11 @@ def _folded(call: Call) -> list[Array] | None:
         or any(a.HasField("g") or a.graphs for a in node.attribute)
     ):
         return None
+    if node.op_type == "CastLike" and call.is_constant(0) and not call.is_constant(1):
+        return [call.constants[node.input[0]].astype(call.dtype)]
+    if node.op_type == "IsNaN" and call.builder.is_softmax(node.input[0]):
+        # What exporters write around attention; a row that is masked out as a whole has been refused by then.
+        return [np.zeros(call.shape(0), dtype=np.bool_)]
     if node.op_type in ("Shape", "Size") and not call.is_constant(0):
         return call.evaluate(np.zeros(call.shape(0), dtype=np.float32))
     if all(not name or name in call.constants for name in node.input):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import Argument, Target
 
 from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 
@@ -57,6 +58,11 @@ class _Interpreter(fx.Interpreter):
         super().__init__(program)
         self._masks, self._values = masks, values
         self.seen: dict[str, Tensor] = {}
+
+    def call_function(self, target: Target, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> Any:
+        # Attention's kernels and patched values lay numbers out otherwise than the exporter saw, so that a view may not fit.
+        viewed = target is torch.ops.aten.view.default
+        return super().call_function(torch.ops.aten.reshape.default if viewed else target, args, kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
