@@ -29,6 +29,7 @@ def model_of(circuit: Circuit, spec: Spec, model: Path_ | Model | torch.nn.Modul
         return model
     if isinstance(model, torch.nn.Module):
         kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        kind = torch.int64 if spec.input.kind == "tokens" else kind
         return model_from_module(model, torch.zeros(_input_shape(spec), dtype=kind))
     if model is not None:
         return load_model(os.fspath(model), shown="model", where="", base=Path(), allow_code=allow_code)
@@ -48,10 +49,15 @@ def model_of(circuit: Circuit, spec: Spec, model: Path_ | Model | torch.nn.Modul
 
 
 def _input_shape(spec: Spec) -> tuple[int, ...]:
-    """The shape of a model's input, batch axis included, as the spec's own arrays have it: for models that state none."""
+    """The shape of a model's input, batch axis included, as the spec's own arrays have it: for models that state none. Of
+    sequences of tokens it is that of their numbers."""
     from specs.arrays import resolve, resolve_each, resolve_rows
 
     region: Any = spec.input
+    if region.kind == "tokens" and region.sequences is not None:
+        return 1, resolve(region.sequences, file=spec.file, where="$.input.sequences").shape[-1]
+    if region.kind == "tokens" and region.positions != "all":
+        return 1, len(region.positions)
     for key, read in (("center", resolve_each), ("points", resolve_rows), ("lower", resolve)):
         if hasattr(region, key):
             found: Any = read(getattr(region, key), file=spec.file, where=f"$.input.{key}")

@@ -31,7 +31,7 @@ _TYPES: dict[int, torch.dtype] = {
 class File:
     """A checked model with one input and one output. `original` is as read (external data inside), `run` has local functions
     inlined; `model` is what is read: `run`, or where that takes token numbers (`tokens`) one that takes one-hot rows.
-    `input_shape` is at batch size one."""
+    `input_shape` is at batch size one. `rows` are the tensors that hold token numbers in the file and rows in `model`."""
 
     original: onnx.ModelProto
     run: onnx.ModelProto
@@ -43,6 +43,7 @@ class File:
     output: str
     opset: int
     tokens: bool = False
+    rows: frozenset[str] = frozenset()
 
 
 def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: Shape | None = None) -> File:
@@ -85,8 +86,9 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
         )
     kind, name = inputs[0].type.tensor_type.elem_type, inputs[0].name
     shape, run, tokens = _shape(inputs[0], shown, input_shape), model, kind in INTEGERS
+    rows = frozenset[str]()
     if tokens:
-        model, shape, kind = one_hot(model, name, shape, constants, shown)
+        model, shape, kind, rows = one_hot(model, name, shape, constants, shown)
     if kind not in _TYPES:
         word = next((word for word, n in onnx.TensorProto.DataType.items() if n == kind), str(kind))
         raise InputError(
@@ -97,7 +99,7 @@ def parse(content: bytes, shown: str, folder: Path | None = None, input_shape: S
             "for tokens, take one-hot or embedded ones as input",
         )
     check_tensors(model, name, shape, shown)
-    return File(original, run, model, constants, name, shape, _TYPES[kind], graph.output[0].name, opset, tokens)
+    return File(original, run, model, constants, name, shape, _TYPES[kind], graph.output[0].name, opset, tokens, rows)
 
 
 def _is_file(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -74,7 +74,11 @@ def read_graph(file: File, shown: str) -> Reading:
         raise InputError(shown, "", f"output {output!r} does not depend on the input", "a model that reads its input is needed")
     if output in builder.absent:
         raise InputError(shown, "", f"output {output!r} holds minus infinity", "outputs that are finite are needed")
-    return Reading(builder.build(output), operators, output, dropped)
+    graph = builder.build(output)
+    if file.rows:
+        # The file has numbers there: to patch a row would mean nothing.
+        graph = replace(graph, nodes=tuple(replace(n, site=n.site and n.name not in file.rows) for n in graph.nodes))
+    return Reading(graph, operators, output, dropped)
 
 
 def _logits(graph: onnx.GraphProto, output: str) -> tuple[str, bool]:

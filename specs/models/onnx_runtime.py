@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from specs.models.onnx_tokens import INTEGERS
+from specs.models.onnx_tokens import INTEGERS, numbered
 from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 
 __all__ = ["OnnxRuntime"]
@@ -60,7 +60,7 @@ class OnnxRuntime(Runtime):
     def _cast(self, session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds in the types that a session takes."""
         wanted = {i.name: _KINDS[i.type] for i in session.get_inputs() if i.name in feeds}
-        return {name: np.asarray(_numbered(value, wanted[name]), wanted[name], order="C") for name, value in feeds.items()}
+        return {name: np.asarray(numbered(value, wanted[name]), wanted[name], order="C") for name, value in feeds.items()}
 
     def _ending(self, model: onnx.ModelProto, outputs: tuple[str, ...] = ()) -> onnx.ModelProto:
         """A copy with some tensors as its outputs, by default `output` alone."""
@@ -111,19 +111,6 @@ _KINDS: dict[str, Any] = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
 }
-
-
-def _numbered(value: Array, kind: Any) -> Array:
-    """One-hot rows as token numbers, where a model takes these. Raises: ValueError: other rows."""
-    if not np.issubdtype(kind, np.integer):
-        return value
-    numbers = value.argmax(-1)
-    if (
-        not np.array_equal(np.take_along_axis(value, numbers[..., None], -1)[..., 0], np.abs(value).sum(-1))
-        or not (value.max(-1) == 1).all()
-    ):
-        raise ValueError("rows that are not one-hot stand for no token")
-    return numbers
 
 
 def _session(model: onnx.ModelProto) -> Any:

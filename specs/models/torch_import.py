@@ -44,7 +44,10 @@ def read_module(module: torch.nn.Module, example: Tensor, shown: str) -> Model:
             program = torch.export.export(module, (example,))
         except Exception as error:  # the exporter's errors have no common class
             raise InputError(
-                shown, "", f"torch.export fails ({_short(error)})", "a module that torch.export takes is needed"
+                shown,
+                "",
+                f"torch.export fails at an input of shape {list(example.shape)} ({_short(error)})",
+                "a module that torch.export takes is needed",
             ) from error
     return read_program(program, cast("Callable[[Tensor], Tensor]", module), shown, digest.hexdigest())
 
@@ -69,9 +72,9 @@ def read_program(program: ExportedProgram, forward: Callable[[Tensor], Tensor] |
     file = parse(written.model_proto.SerializeToString(), shown)
     reading = read_graph(file, shown)
     own = None if reading.dropped_softmax else forward
-    runtime = TorchRuntime(own, runnable, reading.output, file.dtype)
-    graph = _known(reading.graph, runtime, shown)
-    return Model(graph, runtime, shown, sha256, file.dtype, reading.dropped_softmax, reading.operators)
+    runtime = TorchRuntime(own, runnable, reading.output, file.dtype, file.tokens)
+    graph = _known(reading.graph, runtime, shown, file.tokens)
+    return Model(graph, runtime, shown, sha256, file.dtype, reading.dropped_softmax, reading.operators, tokens=file.tokens)
 
 
 def _at_one(program: ExportedProgram, shown: str) -> ExportedProgram:
@@ -91,13 +94,14 @@ def _at_one(program: ExportedProgram, shown: str) -> ExportedProgram:
     return torch.export.export(program.module(check_guards=False), (example,))
 
 
-def _known(graph: Graph, runtime: TorchRuntime, shown: str) -> Graph:
+def _known(graph: Graph, runtime: TorchRuntime, shown: str, tokens: bool) -> Graph:
     """The graph with those tensors as sites that the program has under the same name.
 
     The exporter rewrites the program once more and may number nodes anew, so names alone prove nothing: values are compared.
     """
     random = torch.Generator().manual_seed(0)
     x = torch.rand((1, *graph.input_shape), generator=random, dtype=torch.float64)
+    x = torch.nn.functional.one_hot(x.argmax(-1), x.shape[-1]).double() if tokens else x
     values = runtime.values(x[0].numpy())
     if graph.output not in values:
         raise InputError(shown, "", f"the exporter calls the output {graph.output!r}", "a program with one output is needed")

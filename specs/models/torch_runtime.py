@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.fx.node import Argument, Target
 
+from specs.models.onnx_tokens import numbered
 from specs.models.runtime import NOTHING, Array, Intervention, Runtime
 
 __all__ = ["TorchRuntime"]
@@ -18,17 +20,23 @@ class TorchRuntime(Runtime):
     """`forward` is the user's own model; interventions, and outputs before a dropped softmax, run its exported graph."""
 
     def __init__(
-        self, forward: Callable[[Tensor], Tensor] | None, program: fx.GraphModule, output: str, dtype: torch.dtype
+        self,
+        forward: Callable[[Tensor], Tensor] | None,
+        program: fx.GraphModule,
+        output: str,
+        dtype: torch.dtype,
+        tokens: bool = False,
     ) -> None:
         """`program` is functional, and its nodes have the graph's names; `output` is the node that counts as the output. With
-        `forward` None, the program gives the outputs."""
+        `forward` None, the program gives the outputs. With `tokens` both take the numbers of one-hot rows."""
         self._forward, self._program, self._output, self._dtype = forward, program, output, dtype
+        self._tokens = tokens
 
     def outputs(self, x: Array) -> Array:
         if self._forward is None:
             return self.intervened(x, NOTHING)
         with torch.no_grad():
-            return self._forward(self._tensor(x)).numpy()
+            return self._forward(self._input(x)).numpy()
 
     def intervened(self, x: Array, under: Intervention) -> Array:
         return self._run(x, under)[self._output].numpy()
@@ -46,8 +54,11 @@ class TorchRuntime(Runtime):
         values = {name: self._tensor(under.patch[name]) for name in under.kept}
         with torch.no_grad():
             run = _Interpreter(self._program, masks, values)
-            run.run(self._tensor(x))
+            run.run(self._input(x))
         return run.seen
+
+    def _input(self, x: Array) -> Tensor:
+        return torch.as_tensor(numbered(x, np.int64)) if self._tokens else self._tensor(x)
 
     def _tensor(self, value: Array) -> Tensor:
         return torch.as_tensor(value).to(self._dtype)

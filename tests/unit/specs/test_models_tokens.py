@@ -11,7 +11,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+import verify
 from benchmarks.models.transformer import Transformer, written
+from specs.circuit import Circuit
 from specs.encode import encode_scope
 from specs.errors import InputError
 from specs.model import Model, load_model
@@ -100,3 +102,65 @@ def test_refuses_two_vocabularies(tmp_path: Path) -> None:
     path.write_bytes(made.SerializeToString())
     with pytest.raises(InputError, match="looked up in tables of 5 and 7 rows"):
         load(path)
+
+
+@pytest.mark.parametrize("open_batch", [False, True])
+def test_numbers_in_another_shape(tmp_path: Path, open_batch: bool) -> None:
+    """As HuggingFace's GPT-2 does: the numbers are reshaped before they are looked up. They are no site."""
+    path = numbered(tmp_path)
+    made = onnx.load(path)
+    shape = numpy_helper.from_array(np.array([-1, 3]), "ids.shape")
+    made.graph.initializer.append(shape)
+    made.graph.node[0].input[1] = "ids.rows"
+    flat = helper.make_node("Flatten", ["tokens"], ["ids.flat"], name="ids.flat", axis=0)
+    nodes = [flat, helper.make_node("Reshape", ["ids.flat", "ids.shape"], ["ids.rows"], name="ids.rows"), *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    if open_batch:
+        made.graph.input[0].CopyFrom(helper.make_tensor_value_info("tokens", TensorProto.INT64, ["n", 3]))
+    onnx.save(made, path)
+    model = load(path)
+    assert model.graph.input_shape == (1, 3, 5) and not {"ids.rows", "ids.flat"} & {site.name for site in model.sites()}
+    ids = torch.tensor([[4, 0, 2]])
+    x = torch.nn.functional.one_hot(ids, 5).double()
+    assert np.allclose(model.graph(x.unsqueeze(0))[0].numpy(), model.runtime.outputs(x.numpy()), atol=1e-5)
+
+
+class Looked(torch.nn.Module):
+    """A module of token numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.a, self.b = torch.nn.Embedding(5, 4), torch.nn.Linear(4, 6), torch.nn.Linear(6, 3)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.relu(self.a(self.table(ids.view(-1, 3))))).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("region", "verdict", "tolerance"),
+    [({"positions": [[0, 1], "all", [2]]}, "certified", 100.0), ({"sequences": [[0, 4, 2], [1, 1, 1]]}, "falsified", 1e-4)],
+)
+def test_modules_of_token_numbers(region: dict[str, Any], verdict: str, tolerance: float) -> None:
+    """A claim over sequences about a module that takes their numbers; a counterexample is replayed on these."""
+    circuit = Circuit.model_validate(
+        {"format": "certify.circuit/1", "model": {"path": "mine"}, "scope": {"relu": "neuron"}, "kept": {"relu": [0, 1, 2]}}
+    )
+    asked = spec(kind="tokens", **region)
+    asked = asked.model_copy(update={"agreement": asked.agreement.model_copy(update={"tolerance": tolerance})})
+    module = Looked().eval()
+    report = verify.certify(circuit, asked, module)
+    assert report.verdict == verdict
+    if verdict == "falsified":
+        assert report.witness is not None
+        ids = torch.tensor(report.witness.input).argmax(-1)
+        assert np.allclose(report.witness.model_output, module(ids).detach().numpy())
+
+
+def test_a_module_of_any_tokens_needs_a_length() -> None:
+    circuit = Circuit.model_validate(
+        {"format": "certify.circuit/1", "model": {"path": "mine"}, "scope": {"relu": "neuron"}, "kept": {"relu": "all"}}
+    )
+    with pytest.raises(InputError, match="tokens states no input shape"):
+        verify.certify(circuit, spec(kind="tokens", positions="all"), Looked().eval())
