@@ -45,7 +45,7 @@ def _at_points(graph: Graph, all_points: Enumeration, memory: int) -> Tensor:
     """Of each output, whether its upper end reaches the greatest lower one at some point. Shape: `(outputs,)` bool."""
     numbers = sum(int(torch.Size(node.shape).numel()) for node in graph.nodes)
     first: Tensor | None = None
-    step = max(2, memory // (64 * numbers))
+    step = max(2, memory // (16 * numbers))
     for start in range(0, all_points.count, step):
         x = all_points.points(start, min(all_points.count, start + step)).to(graph.device)
         box = points.of_model(graph, x if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1))).value[graph.output]

@@ -11,6 +11,7 @@ from torch import Tensor
 from bounds.firsts import firsts
 from bounds.gates import Gate, Gates
 from bounds.graph import Graph
+from bounds.ops.base import Shape
 from bounds.query import Margins, Query
 from bounds.region import Region
 from specs.agreement import Feature, Top1
@@ -101,7 +102,7 @@ def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: st
     if isinstance(spec.agreement, Feature) and spec.agreement.site in edges:
         said = f"site {spec.agreement.site}, which is in scope by edges"
         raise InputError(spec.file, "$.agreement.site", said, "a site whose own values are seen", "name another one")
-    model = model.read_by_edges(edges)
+    plain, model = model.graph, model.read_by_edges(edges)
     if isinstance(spec.agreement, Feature):
         model = observed(model, spec.agreement, groups, file=spec.file)
     graph = model.graph
@@ -117,7 +118,7 @@ def encode_scope(scope: Mapping[str, str], spec: Spec, model: Model, *, file: st
         check_tokens(region, model.tokens, file=spec.file, where="$.input")
         box = region.box()
         model.check(box.lower, box.upper)
-        query = Query(graph, gates, region, _margins(spec, graph, region))
+        query = Query(graph, gates, region, _margins(spec, graph.shape(graph.output), plain, region))
         if second is not None:
             query = patched_from(spec.patching, query, second, file=spec.file)
         claims.append(Claim(label, query, monotonicity(spec.patching, query, second), second, center))
@@ -141,8 +142,8 @@ def _mask(circuit: Circuit, gate: Gate) -> Tensor:
     return mask
 
 
-def _margins(spec: Spec, graph: Graph, region: Region) -> Margins:
-    shape = graph.shape(graph.output)
+def _margins(spec: Spec, shape: Shape, graph: Graph, region: Region) -> Margins:
+    """The margins of a claim about outputs of `shape`; `graph` is the model before any consumer is given a sum of its own."""
     if not isinstance(spec.agreement, Top1):
         return agreement_margins(spec.agreement, shape)
     tops = firsts(graph, region)

@@ -6,6 +6,7 @@ shared by all candidates. Of a circuit only what lies downstream of a gate is bo
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +22,9 @@ from bounds.domains import difference, interval, linear
 from bounds.domains.refine import circuit_trace, model_trace, rows_together
 from bounds.domains.sharpen import difference_trace
 from bounds.domains.trace import Trace
+from bounds.gates import mask_key
 from bounds.graph import Graph
+from bounds.narrow import Narrowed, apart, narrowed
 from bounds.ops.base import Nonlinear
 from bounds.query import Bound, Clauses, Query
 
@@ -59,6 +62,7 @@ class NativeBounder(Bounder):
     query: Query
     options: Native
     recent: Recent = field(default_factory=Recent)
+    narrower: Narrower = field(default_factory=lambda: Narrower())
 
     def adopt(self, other: Bounder) -> None:
         """Share the model's bounds and the last circuits' traces with a native bounder that refines bounds in the same
@@ -68,6 +72,7 @@ class NativeBounder(Bounder):
         if replace(other.options, method=self.options.method) == self.options and "model" in vars(other):
             vars(self)["model"] = other.model
             vars(self)["recent"] = other.recent
+            vars(self)["narrower"] = other.narrower
 
     def stopped(self) -> NativeBounder:
         """Itself: what it keeps is entered whole, once it is made. So the model is bounded once, however often time is up."""
@@ -90,9 +95,24 @@ class NativeBounder(Bounder):
 
     def bound(self, masks: Tensor) -> Bound:
         masks = masks.to(self.query.graph.device)
-        parts = [self._bound(part) for part in masks.split(self._together)]
-        forms = torch.cat(parts).double().cpu()
+        forms = torch.zeros((len(masks), len(self.query.margins.offset)), dtype=torch.float64)
+        for rows, bounder, own in self._narrowed(masks):
+            forms[rows.cpu()] = torch.cat([bounder._bound(part) for part in own.split(bounder._together)]).double().cpu()
         return Bound.of(self.query.margins.to(torch.float64, torch.device("cpu")), forms)
+
+    def narrowed(self, mask: Tensor) -> tuple[NativeBounder, Tensor]:
+        """The bounder of what a circuit leaves of the query (`bounds.narrow`), and the circuit there. Shapes: masks of one."""
+        _, bounder, own = next(self._narrowed(mask.to(self.query.graph.device)))
+        return bounder, own
+
+    def _narrowed(self, masks: Tensor) -> Iterator[tuple[Tensor, NativeBounder, Tensor]]:
+        """Rows of circuits that leave the same of the query, the bounder of that, and their masks there."""
+        if self.options.method == "interval":
+            yield torch.arange(len(masks), device=masks.device), self, masks
+            return
+        for rows, kinds in apart(self.query, masks):
+            left, bounder = self.narrower.opened(self, kinds)
+            yield rows, bounder, masks[rows] if left is None else masks[rows][:, left.columns]
 
     @cached_property
     def _together(self) -> int:
@@ -208,6 +228,34 @@ class NativeBounder(Bounder):
 _FEW = 64
 """Up to so many clauses all are bounded as tightly as a method can; of more only those that looser bounds leave open. What is
 proven is the same, the margin may be smaller."""
+
+
+@dataclass(eq=False)
+class Narrower:
+    """The queries that circuits leave of one, with their bounders; those asked for longest ago make room."""
+
+    room: int = 16
+    _held: OrderedDict[bytes, tuple[Narrowed | None, list[NativeBounder]]] = field(default_factory=OrderedDict)
+
+    def opened(self, whole: NativeBounder, kinds: Tensor) -> tuple[Narrowed | None, NativeBounder]:
+        """What is left where heads read whole as `kinds` says, and a bounder of it like `whole`; None and `whole` itself where
+        nothing is gained."""
+        key = mask_key(kinds)
+        if key not in self._held:
+            self._held[key] = narrowed(whole.query, kinds), []
+        self._held.move_to_end(key)
+        while len(self._held) > self.room:
+            self._held.popitem(last=False)
+        left, bounders = self._held[key]
+        if left is None:
+            return None, whole
+        found = next((bounder for bounder in bounders if bounder.options == whole.options), None)
+        if found is None:
+            found = NativeBounder(left.query, whole.options)
+            for other in bounders:
+                found.adopt(other)
+            bounders.append(found)
+        return left, found
 
 
 def _pull_output(trace: Trace, coefficients: Tensor) -> linear.Form:

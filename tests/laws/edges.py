@@ -11,6 +11,7 @@ from bounds.backends.native import Native
 from bounds.build import Builder
 from bounds.gates import Gate, Gates
 from bounds.graph import Graph
+from bounds.narrow import apart, narrowed
 from bounds.ops import Relu
 from bounds.query import Query
 from bounds.region import Box
@@ -24,7 +25,7 @@ from specs.reach import patched_from
 from tests.laws.monotone import check_monotone
 from tests.residual import HEADS, POSITIONS, WIDTH, Blocks, Patch, patched
 
-__all__ = ["check_bounded", "check_closed", "check_patched", "lowered"]
+__all__ = ["check_bounded", "check_closed", "check_narrowed", "check_patched", "lowered"]
 
 CONSUMERS = ("q1", "k1", "v1", "up1", "q2", "k2", "v2", "up2", "out")
 
@@ -80,6 +81,39 @@ def check_patched(seed: int) -> None:
         wanted = patched(module, x[i], _patch(reads, masks[i], values))[0]
         assert torch.allclose(found[i], wanted, rtol=0, atol=1e-9), "a graph of edges differs from path patching"
     assert torch.allclose(found[3], graph(x)[3], rtol=0, atol=1e-9), "with all edges kept it is not the model"
+
+
+def check_narrowed(seed: int) -> int:
+    """What circuits leave of a query that keep some reads whole computes what the query does, with patched values of a box and
+    with those that another input gives. How many nodes are left of the query of the circuit that keeps most."""
+    module = Blocks(norm=False, seed=seed).double()
+    graph, random = lowered(module), torch.Generator().manual_seed(seed)
+    reads = _reads(graph)
+    values = {read.consumer: torch.randn(read.stacked, generator=random, dtype=torch.float64) for read in reads}
+    gates = Gates(tuple(Gate(r.consumer, *r.group, Box(values[r.consumer], values[r.consumer])) for r in reads))
+    region = Box(*(torch.full((1, POSITIONS, 2), end, dtype=torch.float64) for end in (0.0, 1.0)))
+    margins = agreement_margins(Logits.model_construct(tolerance=0.5), graph.shape(graph.output))
+    heads = torch.cat([r.group[0].new_tensor(range(r.readers)).repeat_interleave(len(r.producers)) + 9 * i
+                       for i, r in enumerate(reads)])  # fmt: skip
+    whole = torch.rand((4, 9 * len(reads)), generator=random) < torch.tensor([[0.3], [0.6], [0.9], [0.97]])
+    masks = whole[:, heads] | (torch.rand((4, gates.size), generator=random) < 0.6)
+    plain, left = Query(rewired(graph, reads), gates, region, margins), 0
+    for query in (plain, reaching(plain, region)):
+        x = query.region.sample(4, random)
+        for rows, kinds in apart(query, masks):
+            found = narrowed(query, kinds)
+            if found is None:
+                continue
+            left = len(found.query.graph.nodes)
+            given = (
+                {} if query.gates.sources else {name: value.expand(len(rows), *value.shape) for name, value in values.items()}
+            )
+            wanted = query.graph.evaluate(x[rows], query.gates, masks[rows], given)[query.graph.output]
+            own = {gate.tensor: given[gate.tensor] for gate in found.query.gates.gates if gate.tensor in given}
+            small = found.query.graph
+            got = small.evaluate(x[rows], found.query.gates, masks[rows][:, found.columns], own)[small.output]
+            assert torch.allclose(got, wanted, rtol=0, atol=1e-9), "what is left of a query computes something else"
+    return left
 
 
 def check_closed(seed: int) -> int:

@@ -22,7 +22,7 @@ from tests.exact.patterns import TooLarge, exact_margin
 from tests.exact.programs import check_program, open_case
 from tests.laws.affine import check_affine
 from tests.laws.backend import check_all_kept, check_sound
-from tests.laws.edges import check_patched
+from tests.laws.edges import check_narrowed, check_patched
 from tests.laws.elementwise import check_elementwise
 from tests.laws.examples import collect
 from tests.laws.joint import before, check_joint
@@ -173,6 +173,7 @@ def _tokens() -> None:
 def _edges() -> None:
     for seed in range(4):
         check_patched(seed)
+        check_narrowed(seed)
 
 
 LAWS: Mapping[str, Callable[[], None]] = {

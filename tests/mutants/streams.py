@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bounds import stream
+from bounds import narrow, stream
 from bounds.graph import Graph
 from bounds.ops.base import Op
+from bounds.query import Query
 from bounds.stream import Producer, Read
 from specs import edges
 from tests.mutants.planting import Patch, changed, mutant
@@ -68,3 +69,24 @@ def head_that_adds_what_all_add(patch: Patch) -> None:
 @mutant("edges")
 def producers_mistaken_for_one_another(patch: Patch) -> None:
     _read_otherwise(patch, lambda read: replace(read, producers=tuple(reversed(read.producers))))
+
+
+@mutant("edges")
+def gates_gone_around_that_patch_an_edge(patch: Patch) -> None:
+    """A head counts as reading whole where it keeps most of its edges."""
+
+    def wrong(original: Any, query: Query, masks: Tensor) -> Tensor:
+        noisy = masks | (torch.rand(masks.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
+        return original(query, noisy)
+
+    changed(patch, narrow, "_whole_reads", wrong)
+
+
+@mutant("edges")
+def constants_that_differ_taken_for_one(patch: Patch) -> None:
+    """Nodes are told apart by their operators' kinds and shapes alone."""
+
+    def wrong(original: Any, value: object) -> object:
+        return tuple(value.shape) if isinstance(value, Tensor) else original(value)
+
+    changed(patch, narrow, "_field_key", wrong)

@@ -159,7 +159,8 @@ class Closing:
                 self.branchings.put(mask, branching)
 
     def _branching(self, i: int, mask: Tensor) -> Branching:
-        return Branching(self.evidence.query, mask, traced=self._tightest.trace(mask), forms=self.climbing.forms[i])
+        bounder, own = self._tightest.narrowed(mask)
+        return Branching(bounder.query, own, traced=bounder.trace(own), forms=self.climbing.forms[i])
 
     def _branched(self, i: int, branching: Branching, part: Budget, beside: tuple[Beside, _Task] | None) -> str:
         evidence, decider = self.evidence, SPLITTING

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bounds.domains import interval, points
 from bounds.enumeration import Enumeration, PointBoxes, enumeration
+from bounds.narrow import apart, narrowed
 from bounds.query import Bound, Clauses, Query
 from bounds.stem import Stem
 from verify.ladder.cost import Cost, Work
@@ -75,28 +76,29 @@ class EnumerationRung(Rung):
 
     def run(self, climbing: Round, budget: Budget) -> None:
         self._look(climbing, budget)
+        sharpening = budget.part(_SHARE)
         if not climbing.open:
             return
-        proofs = {i: _Proof(self.query, climbing.masks[i : i + 1].to(self.query.graph.device)) for i in climbing.open}
-        sharpening = budget.part(_SHARE)
-        boxes, margins = PointBoxes(self.query.graph, self.query.gates), self.query.margins
+        query, masks = _left(self.query, climbing)
+        proofs = {i: _Proof(query, mask) for i, mask in masks.items()}
+        boxes, margins = PointBoxes(query.graph, query.gates), query.margins
         for x in self._batches(budget):
             values = boxes.values(x)
-            model = interval.least(margins.model, values[self.query.graph.output])
+            model = interval.least(margins.model, values[query.graph.output])
             for proof in proofs.values():
                 proof.bound(interval.least(margins.circuit, boxes.outputs(values, proof.mask)), model)
-            if not free_gates(self.query.gates):
-                self._sharpen(x, list(proofs.values()), sharpening)
+            if not free_gates(query.gates):
+                self._sharpen(query, x, list(proofs.values()), sharpening)
             for proof in proofs.values():
                 proof.take()
         for i, proof in proofs.items():
             assert proof.forms is not None and proof.margin is not None
             self.evidence.bounded(climbing, [i], Bound(proof.forms.unsqueeze(0), proof.margin.unsqueeze(0)), self.name)
 
-    def _sharpen(self, x: Tensor, proofs: Sequence[_Proof], allowed: Budget) -> None:
+    def _sharpen(self, query: Query, x: Tensor, proofs: Sequence[_Proof], allowed: Budget) -> None:
         """Bound anew the points of a batch at which a proof would fail. One that fails then too, or that is not done when the
         time for it is over, is given up."""
-        margins, output = self.query.margins, self.query.graph.output
+        margins, output = query.margins, query.graph.output
         for at in torch.stack([proof.failing for proof in proofs]).any(0).nonzero().squeeze(1).split(_SHARP):
             asking = [proof for proof in proofs if bool(proof.failing[at].any())]
             if not asking:
@@ -106,10 +108,10 @@ class EnumerationRung(Rung):
                     proof.give_up()
                 continue
             at = at if len(at) > 1 else at.repeat(2)
-            trace = points.of_model(self.query.graph, x[at])
+            trace = points.of_model(query.graph, x[at])
             model = points.least(trace, output, margins.model)
             for proof in asking:
-                circuit = points.of_circuit(trace, self.query.gates, proof.mask)
+                circuit = points.of_circuit(trace, query.gates, proof.mask)
                 proof.sharpen(at, points.least(circuit, output, margins.circuit), model)
 
     def _batches(self, budget: Budget) -> Iterator[Tensor]:
@@ -121,20 +123,29 @@ class EnumerationRung(Rung):
     @torch.no_grad()
     def _look(self, climbing: Round, budget: Budget) -> None:
         """Evaluate every point in floats; the worst of each batch is tried on the original."""
-        evidence, query = self.evidence, self.evidence.attackable
-        stem = Stem(query.graph, query.gates)
-        patches = {gate.tensor: gate.patch.lower.unsqueeze(0) for gate in query.gates.gates}
-        free = [gate.tensor for gate in free_gates(query.gates)]
+        gates = self.evidence.attackable.gates
+        patches = {gate.tensor: gate.patch.lower.unsqueeze(0) for gate in gates.gates}
+        free = {gate.tensor: patches[gate.tensor] for gate in free_gates(gates)}
+        query, masks = _left(self.evidence.attackable, climbing)
+        stem, own = Stem(query.graph, query.gates), {gate.tensor: patches[gate.tensor] for gate in query.gates.gates}
         for x in self._batches(budget):
             values = stem.values(x)
             model = values[query.graph.output] if query.graph.output in values else query.graph(x)
             for i in climbing.open:
-                circuit = stem.outputs(values, climbing.masks[i : i + 1].to(x.device), patches)
+                circuit = stem.outputs(values, masks[i], own)
                 margin = query.margins.at(circuit.expand_as(model), model)
                 at = int(margin.argmin())
-                evidence.seen(climbing, i, float(margin[at]), Points(x[at : at + 1], {name: patches[name] for name in free}))
+                self.evidence.seen(climbing, i, float(margin[at]), Points(x[at : at + 1], free))
             if not climbing.open:
                 return
+
+
+def _left(query: Query, climbing: Round) -> tuple[Query, dict[int, Tensor]]:
+    """What is left of a query where the open circuits read the same edges whole, and each of these there."""
+    masks = climbing.masks[climbing.open].to(query.graph.device)
+    left = narrowed(query, torch.stack([whole for _, whole in apart(query, masks)]).all(0))
+    own = masks if left is None else masks[:, left.columns]
+    return (query if left is None else left.query), dict(zip(climbing.open, own.split(1), strict=True))
 
 
 @dataclass(slots=True, eq=False)
