@@ -91,7 +91,7 @@ def _is_sum(graph: Graph, name: str) -> bool:
     return len({_moved(graph, name) for name in node.inputs}) > 1
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _moved(graph: Graph, name: str) -> str:
     """The one tensor that a tensor is but moves and sums of, or itself."""
     node = graph.node.get(name)

@@ -232,9 +232,10 @@ proven is the same, the margin may be smaller."""
 
 @dataclass(eq=False)
 class Narrower:
-    """The queries that circuits leave of one, with their bounders; those asked for longest ago make room."""
+    """The queries that circuits leave of one, with their bounders: the last one, and those before it as far as `room` bytes go
+    for bounds of the model."""
 
-    room: int = 16
+    room: int = 1 << 28
     _held: OrderedDict[bytes, tuple[Narrowed | None, list[NativeBounder]]] = field(default_factory=OrderedDict)
 
     def opened(self, whole: NativeBounder, kinds: Tensor) -> tuple[Narrowed | None, NativeBounder]:
@@ -244,7 +245,7 @@ class Narrower:
         if key not in self._held:
             self._held[key] = narrowed(whole.query, kinds), []
         self._held.move_to_end(key)
-        while len(self._held) > self.room:
+        while len(self._held) > 1 and sum(map(_bytes, self._held.values())) > self.room:
             self._held.popitem(last=False)
         left, bounders = self._held[key]
         if left is None:
@@ -256,6 +257,11 @@ class Narrower:
                 found.adopt(other)
             bounders.append(found)
         return left, found
+
+
+def _bytes(held: tuple[Narrowed | None, list[NativeBounder]]) -> int:
+    """What bounds of the model take, which bounders of one query share."""
+    return max((vars(bounder)["model"].bytes for bounder in held[1] if "model" in vars(bounder)), default=0)
 
 
 def _pull_output(trace: Trace, coefficients: Tensor) -> linear.Form:
