@@ -88,8 +88,10 @@ class _Writer:
         return w.node("Add", [x, offset], "blocks.0.hook_resid_pre")
 
     def block(self, i: int, stream: str) -> str:
-        """The stream after a block: the next one's before, under the name that the last one needs."""
+        """The stream after a block. Before the next it is the same again: TransformerLens has two names for it."""
         block, config, after = f"blocks.{i}", self.config, f"blocks.{i}.hook_resid_post"
+        if stream != (before := f"{block}.hook_resid_pre"):
+            stream = self.nodes.node("Identity", [stream], before)
         read = self.norm(stream, f"{block}.ln1", config.norm)
         added = f"{block}.hook_attn_out"
         own = f"{block}.attn.out" if config.norms_after else added

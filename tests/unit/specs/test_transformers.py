@@ -136,6 +136,7 @@ def _hooked(config: dict[str, Any], w: dict[str, Tensor], tokens: Tensor) -> dic
     x = x + w["pos_embed.W_pos"][:n] if where == "standard" else x
     back = torch.arange(n).unsqueeze(1) - torch.arange(n)
     for i in range(config["n_layers"]):
+        seen[f"blocks.{i}.hook_resid_pre"] = x
         at, read = f"blocks.{i}.attn", norm(x, f"blocks.{i}.ln1", kind)
         own = "_" if config.get("n_key_value_heads") else ""
         parts: list[Tensor] = []
