@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bounds.domains import linear, points
 from bounds.domains.refine import model_trace, rows_together
-from bounds.enumeration import Enumeration, enumeration
+from bounds.enumeration import Enumeration, PointBoxes, enumeration
+from bounds.gates import Gates
 from bounds.graph import Graph
-from bounds.region import Region
+from bounds.region import Box, Region
 from bounds.rounding import down
 
 __all__ = ["firsts"]
@@ -24,14 +25,17 @@ _LEADERS = 16
 _FEW = 1 << 12
 """Points that are looked at one by one."""
 
+_SHARP = 64
+"""Of these, points that are bounded backwards."""
+
 
 def firsts(graph: Graph, region: Region, memory: int = 1 << 26) -> list[int]:
     """The outputs that can be the model's first, by their numbers in the flattened output: all that are first at some point of
     the region, and perhaps others.
 
     Guarantees: in real arithmetic; where outputs are equally large, one of them is listed at least. Cost: of a list of points
-    four evaluations each; else the model's linear bounds and a backward pass for sixteen times the outputs, in blocks that keep
-    to `memory` bytes.
+    four evaluations each, and backward bounds at a few; else the model's linear bounds and a backward pass for sixteen times
+    the outputs, in blocks that keep to `memory` bytes.
     """
     found = enumeration(region)
     listed = found if found is not None and found.count <= _FEW else None
@@ -41,21 +45,31 @@ def firsts(graph: Graph, region: Region, memory: int = 1 << 26) -> list[int]:
     return first.nonzero().squeeze(1).tolist()
 
 
-def _at_points(graph: Graph, all_points: Enumeration, memory: int) -> Tensor:
-    """Of each output, whether its upper end reaches the greatest lower one at some point. Shape: `(outputs,)` bool."""
+def _at_points(graph: Graph, listed: Enumeration, memory: int) -> Tensor:
+    """Of each output, whether its upper end reaches the greatest lower one at some point: by intervals, and at up to `_SHARP`
+    points where these name outputs that no other point is sure of, by backward bounds. Shape: `(outputs,)` bool."""
     numbers = sum(int(torch.Size(node.shape).numel()) for node in graph.nodes)
-    first: Tensor | None = None
-    step = max(2, memory // (16 * numbers))
-    for start in range(0, all_points.count, step):
-        x = all_points.points(start, min(all_points.count, start + step)).to(graph.device)
-        box = points.of_model(graph, x if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1))).value[graph.output]
-        lower, upper = box.lower.flatten(1), box.upper.flatten(1)
-        # What is not a number leaves an output in, and rules none out.
-        best = lower.nan_to_num(nan=-torch.inf).amax(1, keepdim=True)
-        here = ~(upper < best)
-        first = here.any(0) if first is None else first | here.any(0)
-    assert first is not None
-    return first
+    step = max(1, memory // (16 * numbers))
+    boxes = PointBoxes(graph, Gates(()))
+    possible: list[Tensor] = []
+    for start in range(0, listed.count, step):
+        x = listed.points(start, min(listed.count, start + step)).to(graph.device)
+        possible.append(_reaching(boxes.values(x)[graph.output]))
+    every = torch.cat(possible)
+    sure = every[every.sum(1) == 1].any(0)
+    unsure = (every & ~sure).any(1).nonzero().squeeze(1)
+    if 0 < len(unsure) <= _SHARP:
+        x = torch.cat([listed.points(i, i + 1) for i in unsure.tolist()]).to(graph.device)
+        x = x if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1))
+        every[unsure] &= _reaching(points.of_model(graph, x).value[graph.output])[: len(unsure)]
+    return every.any(0)
+
+
+def _reaching(box: Box) -> Tensor:
+    """Which outputs can be first, point by point. Shape: `(points, outputs)` bool."""
+    lower, upper = box.lower.flatten(1), box.upper.flatten(1)
+    # What is not a number leaves an output in, and rules none out.
+    return ~(upper < lower.nan_to_num(nan=-torch.inf).amax(1, keepdim=True))
 
 
 def _over(graph: Graph, region: Region, memory: int) -> Tensor:

@@ -33,7 +33,7 @@ def test_over_a_list_just_those_that_are_first(tmp_path: Path, layers: int, monk
         region = Tokens(torch.ones((3, 4), dtype=torch.bool), graph.input_shape, sequences=sequences)
         found = firsts(graph, region)
         assert set(found) == set(graph(region.listed(0, rows)).flatten(1).argmax(1).tolist())
-        # In batches of two, the last of one point.
+        # Point by point.
         assert firsts(graph, region, memory=0) == found
         # As over any other region.
         monkeypatch.setattr(module, "_FEW", 0)
