@@ -36,7 +36,8 @@ def model_of(circuit: Circuit, spec: Spec, model: Path_ | Model | torch.nn.Modul
     named = circuit.model
     # A file's path counts from the working directory by now; code is looked for beside the circuit too.
     base = Path(circuit.file).parent if named.is_code else Path()
-    shape = _input_shape(spec) if named.is_code and allow_code else None
+    # Code's own input is one of numbers with a point.
+    shape = _input_shape(spec) if named.is_code and allow_code and spec.input.kind != "tokens" else None
     return load_model(
         named.path,
         shown=circuit.file,

@@ -87,7 +87,8 @@ class Call:
     def masked(self, x: str, kept: Tensor, other: Tensor) -> None:
         """The result is `x` where `kept`, else `other`; where that is minus infinity, or as good as that, entries are absent.
         Shapes: `kept` (bool) and `other` broadcast with `x`."""
-        if bool(kept.all()):
+        shape = self.builder.shape(x)
+        if bool(kept.all()) and np.broadcast_shapes(shape, kept.shape, other.shape) == shape:
             self.builder.scale(x, name=self.result)
             return
         gone = ~kept & (other <= MASKED)

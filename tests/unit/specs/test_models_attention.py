@@ -111,6 +111,15 @@ CASES: dict[str, tuple[list[Any], dict[str, Any], int]] = {
     "old softmax": ([_node("Softmax", ["x"], "s", axis=1), _node("Relu", ["s"])], {}, 11),
     "softmax of an inner axis": ([_node("Softmax", ["x"], "s", axis=1), _node("Relu", ["s"])], {}, 13),
     "choice": ([_node("Tanh", ["x"], "t"), _node("Where", ["c", "x", "t"])], {"c": np.array([True, False, True, False])}, 13),
+    "choice of all": ([_node("Where", ["c", "x", "z"], "w"), _node("Relu", ["w"])],
+                      {"c": np.ones(4, bool), "z": np.zeros((), np.float32)}, 13),
+    "choice of all, repeated": ([_node("Where", ["c", "x", "z"], "w"), _node("Relu", ["w"])],
+                                {"c": np.ones((2, 3, 4), bool), "z": np.zeros((), np.float32)}, 13),
+    "softmax that is no nan": ([_node("Softmax", ["x"], "s", axis=-1), _node("IsNaN", ["s"], "n"),
+                                _node("Where", ["n", "z", "s"], "w"), _node("Relu", ["w"])],
+                               {"z": np.zeros((), np.float32)}, 20),
+    "constant of a type like": ([_node("CastLike", ["c", "x"], "l"), _node("Mul", ["x", "l"])],
+                                {"c": np.array([2, 3, 4, 5])}, 19),
 }  # fmt: skip
 
 
